@@ -1,0 +1,475 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Machines that really boot: QEMU, from their own disk by GRUB, or into the rescue system.
+
+    images = ensure()
+    with Machine("web1", [images.disk("gpt")], workdir=Path("/tmp/lab/web1")) as machine:
+        machine.next_boot = lambda: Rescue(authorized_keys=(key,))     # what whoever starts it next shall boot
+        machine.power_on()
+        …ssh root@{machine.address} -p {machine.port}…
+        machine.next_boot = Installed
+        machine.reset()                                                # hard; the guest's own `reboot` does the same
+
+power_on, power_off, reset and soft_off only press buttons: they return at once, and what they cause is in `boots`
+(one Boot for each start of the machine), `running` and, for whoever wants to wait, in wait_for_boot(number) and
+wait_for_off(). Any thread may press. What went wrong behind a button is in `errors`, and is raised by both waits.
+
+Before each boot the disks are copied (`Boot.disks`), so that a test can compare what a session left.
+What the guest writes to its console is in `Boot.console`, a file.
+
+A server's disks are qcow2 overlays: the images given are never written. Everything else is in workdir.
+
+The ways in which real servers disappoint are in `machine.faults`.
+
+When a machine is on but its sshd is not up, a connection to its port is taken and then reset, or hangs: that is how
+QEMU's user network shows a port that nobody listens on, or that a firewall drops.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import functools
+import os
+import queue
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import cpio
+from .images import Images, LabError, ensure
+from .qmp import Qmp
+from .recipe import PATH
+
+KEPT_DISKS = 6  # copies of the disks, of so many boots
+
+
+@dataclass(frozen=True)
+class Installed:
+    """Boot the installed system: BIOS, the disk's boot loader, whatever that finds."""
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """Boot the rescue system.
+
+    authorized_keys: public key lines of root. password: of root, plain; None: no log-in by password.
+    host_keys: private host keys by kind (as make_host_keys returns); None: new ones, as providers do.
+    ssh_delay: sshd starts so many seconds after the rest.
+    job: a shell script to be run as root instead of starting sshd.
+    """
+
+    authorized_keys: Sequence[str] = ()
+    password: str | None = field(default=None, repr=False)
+    host_keys: dict[str, str] | None = field(default=None, repr=False)
+    ssh_delay: float = 0
+    job: str | None = None
+
+
+@dataclass
+class Faults:
+    """What goes wrong; each is a number that tests set, and all may change at any time.
+
+    ignore_resets: so many of the next resets do nothing (the old system goes on).
+    linger: a reset takes effect so many seconds after it was asked for (the old system goes on until then).
+    wrong_boot: so many of the next boots into rescue come up installed.
+    ssh_delay: in rescue, sshd starts so many seconds late.
+    """
+
+    ignore_resets: int = 0
+    linger: float = 0
+    wrong_boot: int = 0
+    ssh_delay: float = 0
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One start of the machine.
+
+    number: 1 for the first. kind: installed or rescue, what really boots. started_at: as time.time().
+    disks: copies of the disks as they were before it (gone after KEPT_DISKS further boots); console: what the guest
+    said; host_keys: public host keys of the rescue system (lines "type key"), none for the installed one.
+    """
+
+    number: int
+    kind: str
+    started_at: float
+    disks: tuple[Path, ...]
+    console: Path
+    host_keys: tuple[str, ...] = ()
+
+
+class Machine:
+    """A server. See the module."""
+
+    def __init__(self, name: str, disks: Sequence[Path], workdir: Path, *, address: str | None = None,
+                 port: int | None = None, next_boot: Callable[[], Installed | Rescue] = Installed,
+                 bus: str = "virtio-blk", rescue_first: bool = False, scratch: Path | None = None, memory: int = 512,
+                 images: Images | None = None):
+        """Make the machine; it is off.
+
+        disks: images with the content of its disks, raw or qcow2 (told by the suffix .qcow2).
+        address, port: where its port 22 is to be found; by default a 127.0.0.x of its own, and 22 where that is
+        allowed, else a high port.
+        bus: virtio-blk (vda), virtio-scsi (sda) or nvme (nvme0n1). memory: MiB.
+        rescue_first: the disk of the rescue system comes before the server's own.
+        scratch: one more disk, with the serial `scratch`: a raw file that the guest writes to directly.
+        """
+        if bus not in ("virtio-blk", "virtio-scsi", "nvme"):
+            raise ValueError(bus)
+        self.name = name
+        self.next_boot = next_boot
+        self.faults = Faults()
+        self.boots: list[Boot] = []
+        self.errors: list[str] = []
+        self._images = images or ensure()
+        self._bus = bus
+        self._rescue_first = rescue_first
+        self._scratch = scratch
+        self._memory = memory
+        self._workdir = workdir
+        self._workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._changed = threading.Condition()
+        self._orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._qemu: subprocess.Popen[bytes] | None = None
+        self._qmp: Qmp | None = None
+        self._closed = False
+        self._pending_reset: threading.Timer | None = None
+        self.disks = tuple(self._overlay(number, disk) for number, disk in enumerate(disks))
+        self.address, self.port, self._place = _take_place(address, port)
+        # The only thread that starts QEMU, because QEMU is to die with the thread that started it (PR_SET_PDEATHSIG).
+        self._thread = threading.Thread(target=self._obey, name=f"machine {name}", daemon=True)
+        self._thread.start()
+        _open_machines.add(self)
+
+    def __enter__(self) -> Machine:
+        """Return the machine."""
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Close it."""
+        self.close()
+
+    @property
+    def running(self) -> bool:
+        """Whether the machine is on."""
+        qemu = self._qemu
+        return qemu is not None and qemu.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that is the machine, None when it is off."""
+        qemu = self._qemu
+        return qemu.pid if qemu is not None and qemu.poll() is None else None
+
+    def power_on(self, boot: Installed | Rescue | None = None) -> None:
+        """Switch the machine on, into boot or else into what next_boot says. Nothing happens when it is on."""
+        self._order(lambda: None if self.running else self._start(boot))
+
+    def power_off(self) -> None:
+        """Cut the power. Nothing happens when it is off."""
+        self._order(self._stop)
+
+    def reset(self, boot: Installed | Rescue | None = None) -> None:
+        """Cut the power and switch on again, into boot or else into what next_boot says at that moment.
+
+        A machine that was off is switched on. `faults` may have it do nothing, or later.
+        """
+        if self.faults.ignore_resets > 0:
+            self.faults.ignore_resets -= 1
+            return
+
+        def restart() -> None:
+            self._stop()
+            self._start(boot)
+
+        if self.faults.linger > 0:
+            self._pending_reset = threading.Timer(self.faults.linger, self._order, [restart])
+            self._pending_reset.daemon = True
+            self._pending_reset.start()
+        else:
+            self._order(restart)
+
+    def soft_off(self) -> None:
+        """Press the power button: the guest shuts itself down, if it can."""
+        qmp = self._qmp
+        if qmp is not None:
+            qmp.send("system_powerdown")
+
+    def wait_for_boot(self, number: int, timeout: float) -> Boot:
+        """Return the boot of that number once it has begun. Raises LabError after timeout seconds."""
+        self._wait(lambda: len(self.boots) >= number, timeout, f"has not booted {number} times")
+        return self.boots[number - 1]
+
+    def wait_for_off(self, timeout: float) -> None:
+        """Wait until the machine is off. Raises LabError after timeout seconds."""
+        self._wait(lambda: self._qemu is None, timeout, "is not off")
+
+    def close(self) -> None:
+        """End the machine and give its address back. May be called more than once."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._pending_reset:
+            self._pending_reset.cancel()
+        self._orders.put(None)
+        self._thread.join()
+        self._place.close()
+        _open_machines.discard(self)
+
+    # -------------------------------------------------------------------------------------- in the machine's own thread
+
+    def _wait(self, condition: Callable[[], bool], timeout: float, otherwise: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self.errors or condition(), timeout)
+            if self.errors:
+                raise LabError(f"{self.name}: {'; '.join(self.errors)}")
+            if not condition():
+                raise LabError(f"{self.name} {otherwise} after {timeout:g} s.")
+
+    def _order(self, order: Callable[[], object]) -> None:
+        if not self._closed:
+            self._orders.put(order)
+
+    def _obey(self) -> None:
+        while (order := self._orders.get()) is not None:
+            try:
+                order()
+            except Exception as error:  # whoever pressed the button is not here to be told
+                with self._changed:
+                    self.errors.append(str(error))
+                    self._changed.notify_all()
+        self._stop()
+
+    def _start(self, boot: Installed | Rescue | None) -> None:
+        boot = boot or self.next_boot()
+        if isinstance(boot, Rescue) and self.faults.wrong_boot > 0:
+            self.faults.wrong_boot -= 1
+            boot = Installed()
+        number = len(self.boots) + 1
+        console = self._workdir / f"console-{number}.log"
+        initrd: Path | None = None
+        host_keys: tuple[str, ...] = ()
+        if isinstance(boot, Rescue):
+            initrd = self._workdir / "initrd"
+            host_keys = personalise(self._images, boot, self.faults.ssh_delay, initrd)
+        disks = self._copy_disks(number)
+        record = Boot(number, "rescue" if initrd else "installed", time.time(), disks, console, host_keys)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            argv = [*self._command(console, initrd), "-chardev", f"socket,id=qmp,fd={theirs.fileno()}",
+                    "-mon", "chardev=qmp,mode=control"]
+            with open(self._workdir / f"qemu-{number}.log", "wb") as log:
+                # its own session: Ctrl-C is for us, who end it in order
+                self._qemu = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], stdin=subprocess.DEVNULL,
+                                              stdout=log, stderr=log, pass_fds=[theirs.fileno()],
+                                              start_new_session=True, env={**os.environ, "PATH": PATH})
+            self._qmp = Qmp(ours.dup())
+        threading.Thread(target=self._watch, args=(self._qemu, self._qmp), daemon=True,
+                         name=f"machine {self.name} boot {number}").start()
+        with self._changed:
+            self.boots.append(record)
+            self._changed.notify_all()
+
+    def _stop(self) -> None:
+        qemu, qmp = self._qemu, self._qmp
+        if qemu is None or qmp is None:
+            return
+        qmp.send("quit")  # and not a signal: the overlays' own books must be right
+        try:
+            qemu.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            qemu.kill()
+            qemu.wait()
+        self._gone()
+
+    def _gone(self) -> None:
+        if self._qmp:
+            self._qmp.close()
+        with self._changed:
+            self._qemu = self._qmp = None
+            self._changed.notify_all()
+
+    def _watch(self, qemu: subprocess.Popen[bytes], qmp: Qmp) -> None:
+        """See how a run of the machine ends, in a thread of its own. After a reboot of the guest's own, start again."""
+        reason = None
+        for name, data in qmp.events():
+            if name == "SHUTDOWN":
+                reason = data.get("reason")
+        qemu.wait()
+
+        def ended() -> None:
+            if self._qemu is not qemu:  # a button was pressed meanwhile
+                return
+            self._gone()
+            if reason == "guest-reset":
+                self._start(None)
+            elif reason is None:
+                raise LabError(f"QEMU of {self.name} ended by itself, see {self._workdir}/qemu-{len(self.boots)}.log")
+
+        self._order(ended)
+
+    def _command(self, console: Path, initrd: Path | None) -> list[str]:
+        argv = ["qemu-system-x86_64", *_acceleration(self._images), "-name", self.name, "-M", "q35",
+                "-smp", "1", "-m", str(self._memory), "-nodefaults", "-no-user-config", "-display", "none",
+                "-no-reboot", "-chardev", f"file,id=console,path={_quoted(console)}", "-serial", "chardev:console",
+                "-netdev", f"user,id=net,hostfwd=tcp:{self.address}:{self.port}-:22",
+                "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
+        drives = [f"file={_quoted(disk)},format=qcow2,cache=unsafe,discard=unmap" for disk in self.disks]
+        serials = [f"target{number}" for number in range(len(drives))]
+        if initrd:
+            position = 0 if self._rescue_first else len(drives)
+            drives.insert(position, f"file={_quoted(self._images.rescue)},format=raw,readonly=on")
+            serials.insert(position, "rescue")
+            argv += ["-kernel", str(self._images.kernel), "-initrd", str(initrd), "-append",
+                     "console=ttyS0 reboot=t panic=-1 net.ifnames=0 mitigations=off cryptomgr.notests quiet"]
+        if self._scratch:
+            drives.append(f"file={_quoted(self._scratch)},format=raw,cache=unsafe")
+            serials.append("scratch")
+        if self._bus == "virtio-scsi":
+            argv += ["-device", "virtio-scsi-pci"]
+        device = {"virtio-blk": "virtio-blk-pci", "virtio-scsi": "scsi-hd", "nvme": "nvme"}[self._bus]
+        for number, (drive, serial) in enumerate(zip(drives, serials, strict=True)):
+            argv += ["-drive", f"if=none,id=disk{number},{drive}",
+                     "-device", f"{device},drive=disk{number},serial={serial}"]
+        return argv
+
+    def _overlay(self, number: int, disk: Path) -> Path:
+        overlay = self._workdir / f"disk{number}.qcow2"
+        _qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2" if disk.suffix == ".qcow2" else "raw",
+                  "-b", str(disk.absolute()), str(overlay))
+        return overlay
+
+    def _copy_disks(self, number: int) -> tuple[Path, ...]:
+        directory = self._workdir / f"before-boot-{number}"
+        directory.mkdir()
+        for disk in self.disks:
+            subprocess.run(["cp", "--sparse=always", "--reflink=auto", "--", str(disk), str(directory)], check=True)
+        shutil.rmtree(self._workdir / f"before-boot-{number - KEPT_DISKS}", ignore_errors=True)
+        return tuple(directory / disk.name for disk in self.disks)
+
+
+_open_machines: weakref.WeakSet[Machine] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for machine in list(_open_machines):
+        machine.close()
+
+
+def make_host_keys() -> dict[str, str]:
+    """Return new private host keys of SSH by kind."""
+    keys = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for kind in ("ed25519", "ecdsa"):
+            path = Path(scratch) / kind
+            subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", str(path)], check=True)
+            keys[kind] = path.read_text()
+    return keys
+
+
+def personalise(images: Images, boot: Rescue, ssh_delay: float, initrd: Path) -> tuple[str, ...]:
+    """Write the initrd of one boot of the rescue system; return its public host keys.
+
+    What is secret is in this file, and never an argument of a process.
+    """
+    keys = boot.host_keys or make_host_keys()
+    entries = [cpio.directory(f"lab{path}", mode) for path, mode in (
+        ("", 0o755), ("/root", 0o755), ("/root/etc", 0o755), ("/root/etc/ssh", 0o755), ("/root/root", 0o700))]
+    entries += [cpio.file(f"lab/root/etc/ssh/ssh_host_{kind}_key", key.encode(), 0o600) for kind, key in keys.items()]
+    if boot.authorized_keys:
+        lines = "".join(f"{line.strip()}\n" for line in boot.authorized_keys)
+        entries += [cpio.directory("lab/root/root/.ssh", 0o700),
+                    cpio.file("lab/root/root/.ssh/authorized_keys", lines.encode(), 0o600)]
+    if boot.password is not None:
+        hashed = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=boot.password.encode() + b"\n",
+                                stdout=subprocess.PIPE, check=True).stdout
+        entries.append(cpio.file("lab/password", hashed, 0o600))
+    delay = boot.ssh_delay + ssh_delay
+    if delay:
+        entries.append(cpio.file("lab/root/etc/lab-ssh-delay", f"{delay:g}\n".encode()))
+    if boot.job:
+        entries.append(cpio.file("lab/root/lab-job", boot.job.encode(), 0o755))
+    with open(os.open(initrd, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(images.initramfs.read_bytes())
+        file.write(cpio.archive(entries))
+    public = []
+    for key in keys.values():
+        with tempfile.NamedTemporaryFile("w") as file:  # 0600, as ssh-keygen wants it
+            file.write(key)
+            file.flush()
+            done = subprocess.run(["ssh-keygen", "-y", "-f", file.name], stdout=subprocess.PIPE, text=True, check=True)
+        public.append(" ".join(done.stdout.split()[:2]))
+    return tuple(public)
+
+
+def _quoted(path: Path) -> str:
+    """Return path as it stands in a list of options of QEMU."""
+    return str(path).replace(",", ",,")
+
+
+def _qemu_img(*arguments: str) -> None:
+    done = subprocess.run(["qemu-img", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
+    if done.returncode:
+        raise LabError(f"qemu-img {arguments[0]} failed: {done.stdout.strip()}")
+
+
+def _take_place(address: str | None, port: int | None) -> tuple[str, int, socket.socket]:
+    """Return an address and a port that are free, and a lock that keeps them ours while the machine is off."""
+    addresses = [address] if address else [f"127.0.0.{number}" for number in range(50, 250)]
+    for candidate in addresses:
+        for number in [port] if port else (22, 2222):
+            # The lock is a socket in the abstract namespace: known wherever the port is, gone with its process.
+            lock = socket.socket(socket.AF_UNIX)
+            try:
+                lock.bind(f"\0lifeboat-lab {candidate}:{number}")
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((candidate, number))
+                return candidate, number, lock
+            except OSError as error:
+                lock.close()
+                if error.errno not in (errno.EACCES, errno.EADDRINUSE, errno.EPERM):
+                    raise
+    raise LabError(f"No free address: {address or '127.0.0.50 to 127.0.0.249'}, port {port or '22 or 2222'}.")
+
+
+@functools.cache
+def _acceleration(images: Images) -> tuple[str, ...]:
+    """Return the options of QEMU for the processor: hardware virtualisation where a Debian kernel runs under it."""
+    # tb-size (MiB): with 128, QEMU throws its translated code away several times in one installed boot
+    # no svm: or the guest spends seconds on loading kvm
+    emulated = ("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "qemu64,-svm")
+    hardware = ("-accel", "kvm", "-cpu", "host")
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return emulated
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    known = images.directory.parent / f"kvm-{boot_id}"
+    if not known.exists():
+        # There are hosts where /dev/kvm opens, and a guest hangs. This one panics, which ends it.
+        probe = subprocess.Popen(["qemu-system-x86_64", *hardware, "-M", "q35", "-m", "256", "-nodefaults",
+                                  "-no-user-config", "-display", "none", "-no-reboot", "-kernel", str(images.kernel),
+                                  "-append", "rdinit=/nonexist panic=-1 quiet"],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            works = probe.wait(timeout=6) == 0
+        except subprocess.TimeoutExpired:
+            works = False
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                probe.kill()
+            probe.wait()
+        known.write_text("works\n" if works else "does not work\n")
+    return hardware if known.read_text() == "works\n" else emulated

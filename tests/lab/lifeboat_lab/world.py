@@ -1,0 +1,208 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The stand-in world: machines that boot, an OVH API that owns them, and an inventory that knows both.
+
+    with World(Path("/tmp/world")) as world:
+        web1 = world.hosts["web1"]
+        web1.machine.power_on()
+        web1.wait_for_ssh(120)
+        done = world.ansible_playbook("lifeboat.rescue.rescue", "-e", "rescue_hosts=web1", "-e", "rescue_tasks=fix_firewall")
+
+The administrator has a key to each installed system (world.admin_key) and knows its host keys (world.known_hosts), as one
+does before a server is lost. Everything is below one directory, and nothing is left running afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import time
+import typing as t
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from .images import File, Images, LabError, ensure, prepare
+from .machine import Installed, Machine, Rescue
+from .ovh_api import OvhApi, Server
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@dataclass
+class Host:
+    """One host of the inventory: its machine, and what the API knows of it."""
+
+    name: str
+    machine: Machine
+    server: Server
+    world: World
+
+    def next_boot(self) -> Installed | Rescue:
+        """What the API has the machine boot. Raises LabError for what it does not boot into at all (power off, iPXE)."""
+        boot = self.server.next_boot()
+        if boot.kind == "installed":
+            return Installed()
+        if boot.kind == "rescue":
+            return Rescue(authorized_keys=(boot.ssh_key,) if boot.ssh_key else (), password=boot.password)
+        raise LabError(f"{self.name} is set to boot {boot.kind}: nothing answers.")
+
+    def ssh(self, command: str, *, user: str = "root", timeout: float = 60,
+            stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command in the installed system, as the administrator would."""
+        argv = ["ssh", "-F", "none", "-p", str(self.machine.port), "-i", str(self.world.admin_key), "-o", "BatchMode=yes",
+                "-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={self.world.known_hosts}",
+                "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={int(timeout)}",
+                f"{user}@{self.machine.address}", command]
+        return subprocess.run(argv, input=stdin or "", text=True, capture_output=True, timeout=timeout + 60, check=False)
+
+    def banner(self, timeout: float) -> str | None:
+        """The SSH banner, or None where none comes within so many seconds."""
+        try:
+            with socket.create_connection((self.machine.address, self.machine.port), timeout) as sock:
+                sock.settimeout(timeout)
+                return sock.recv(100).decode("ascii", "replace").strip() or None
+        except OSError:
+            return None
+
+    def wait_for_ssh(self, timeout: float) -> None:
+        """Wait until the installed system lets the administrator in. Raises LabError after so many seconds."""
+        until = time.monotonic() + timeout
+        # One patient attempt after the other: an impatient one starves a machine that boots under emulation.
+        while not (self.banner(min(10.0, timeout)) and self.ssh("true").returncode == 0):
+            if time.monotonic() > until:
+                raise LabError(f"{self.name} lets nobody in by SSH within {timeout:g} s; see {self.machine.boots[-1].console}")
+            time.sleep(0.3)
+
+
+class World:
+    """See the module."""
+
+    def __init__(self, directory: Path, hosts: Sequence[str] = ("web1",), *, layout: str = "gpt",
+                 files: Mapping[str, File] | None = None, bus: str = "virtio-blk", images: Images | None = None):
+        """Lay it out; the machines are off.
+
+        hosts: names for the inventory. layout: of their disks (gpt, mbr). files: put into each installed system first.
+        """
+        self.directory = directory
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.images = images or ensure()
+        self.admin_key = directory / "admin_key"
+        self.known_hosts = directory / "known_hosts"
+        self.sessions = directory / "sessions"
+        self.inventory = directory / "inventory.ini"
+        self.hosts: dict[str, Host] = {}
+        self._layout, self._files, self._bus, self._names = layout, dict(files or {}), bus, tuple(hosts)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> World:
+        """Start it."""
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """End it."""
+        self._stack.close()
+
+    def _start(self) -> None:
+        if not self.admin_key.exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "administrator", "-f", str(self.admin_key)],
+                           check=True)
+        public = self.admin_key.with_suffix(".pub").read_bytes()
+        disk = prepare(self.images.disk(self._layout), self.directory / f"{self._layout}.img",
+                       {"/root/.ssh/authorized_keys": File(public, 0o600), **self._files})
+        for number, name in enumerate(self._names, start=1):
+            machine = self._stack.enter_context(Machine(name, [disk], self.directory / name, bus=self._bus, images=self.images))
+            server = Server(f"ns10000{number}.ip-192-0-2.eu", ip=machine.address, serverId=100000 + number, power=machine)
+            host = Host(name, machine, server, self)
+            machine.next_boot = host.next_boot
+            self.hosts[name] = host
+        self.api = self._stack.enter_context(
+            OvhApi([host.server for host in self.hosts.values()], log_file=self.directory / "api.log"))
+        # The consumer key may also list the servers, as the README asks for.
+        self.api.credential.rules.append(("GET", "/dedicated/server"))
+        keys = json.loads((self.images.directory / "images.json").read_text())["host_keys"].values()
+        self.known_hosts.write_text("".join(
+            f"{_pattern(host.machine)} {key}\n" for host in self.hosts.values() for key in keys))
+        self.inventory.write_text(self._inventory())
+        self.environment_file.write_text("".join(
+            f"export {name}={shlex.quote(value)}\n" for name, value in self.environment().items()))
+        self.environment_file.chmod(0o600)
+
+    @property
+    def environment_file(self) -> Path:
+        """A shell script that sets what the inventory needs in the environment."""
+        return self.directory / "environment.sh"
+
+    def environment(self) -> dict[str, str]:
+        """The credentials, as OVH's own tools take them from the environment."""
+        return {"OVH_ENDPOINT": self.api.url,
+                **{f"OVH_{name.upper()}": value for name, value in self.api.credential.client_arguments().items()}}
+
+    def _inventory(self) -> str:
+        options = f"-o UserKnownHostsFile={self.known_hosts} -o StrictHostKeyChecking=yes -F none"
+        lines = ["[lab]"]
+        for host in self.hosts.values():
+            lines.append(f"{host.name} lifeboat_server={host.server.name} ansible_host={host.machine.address} "
+                         f"ansible_port={host.machine.port} lifeboat_rescue_port={host.machine.port}")
+        lines += ["", "[lab:vars]", "lifeboat_provider=ovh_dedicated", f"lifeboat_session_dir={self.sessions}",
+                  f"lifeboat_installed_known_hosts_file={self.known_hosts}", "ansible_user=root",
+                  f"ansible_ssh_private_key_file={self.admin_key}", f"ansible_ssh_common_args={options}",
+                  "ansible_python_interpreter=/usr/bin/python3"]
+        return "\n".join(lines) + "\n"
+
+    def session_files(self) -> list[Path]:
+        """What sessions keep on the controller now. Their locks stay, and are empty of meaning."""
+        return [path for path in self.sessions.rglob("*") if path.is_file() and not path.name.endswith("lock")]
+
+    # -- running Ansible in it
+
+    def ansible(self, *arguments: str, timeout: float = 600, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run `ansible` on the inventory. more: environment variables."""
+        return self._run("ansible", arguments, timeout, more)
+
+    def ansible_playbook(self, *arguments: str, timeout: float = 900, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run `ansible-playbook` on the inventory. more: environment variables."""
+        return self._run("ansible-playbook", arguments, timeout, more)
+
+    def command(self, program: str, arguments: Sequence[str]) -> list[str]:
+        """The command line of such a run."""
+        return [program, "-i", str(self.inventory), *arguments]
+
+    def ansible_environment(self) -> dict[str, str]:
+        """The environment of such a run: nothing of it touches the user's own files."""
+        home = self.directory / "ansible"
+        home.mkdir(mode=0o700, exist_ok=True)
+        config = home / "ansible.cfg"
+        config.touch()
+        return {**os.environ, **self.environment(), "ANSIBLE_HOME": str(home), "ANSIBLE_CONFIG": str(config),
+                "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_CONTROL_PATH_DIR": str(home / "cp"),
+                "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=10s"}
+
+    def _run(self, program: str, arguments: Sequence[str], timeout: float,
+             more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.command(program, arguments), env={**self.ansible_environment(), **more},
+                              stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=timeout, check=False)
+
+
+def result_of(output: str) -> dict[str, t.Any]:
+    """The result that `ansible` printed for its one host, and whether it `failed`."""
+    start = output.index("=> {")
+    result = json.JSONDecoder().raw_decode(output[start + 3:])[0]
+    return {**result, "failed": output[:start].endswith("| FAILED! ")}
+
+
+def _pattern(machine: Machine) -> str:
+    """The name under which OpenSSH looks up a host key."""
+    return machine.address if machine.port == 22 else f"[{machine.address}]:{machine.port}"

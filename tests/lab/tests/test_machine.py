@@ -1,0 +1,290 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lab's machines, images and inspection, on machines that boot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lifeboat_lab.images import File, Images, LabError, ensure, prepare
+from lifeboat_lab.inspect import diff_manifests, inspect_disk
+from lifeboat_lab.machine import Faults, Installed, Machine, Rescue, make_host_keys
+
+PATIENCE = 240  # seconds for what takes 5 to 30 on a machine with nothing else to do
+PASSWORD = "pass word, with $igns"
+
+
+class Key:
+    """A pair of SSH keys."""
+
+    def __init__(self, directory: Path):
+        self.path = directory / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(self.path)], check=True)
+        self.public = self.path.with_suffix(".pub").read_text()
+        self.files = {"/root/.ssh/authorized_keys": File(self.public.encode())}
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    return ensure(print)
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Key:
+    return Key(tmp_path_factory.mktemp("key"))
+
+
+@pytest.fixture(scope="module")
+def shared(images: Images, key: Key, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A GPT server whose installed system lets the key in."""
+    directory = tmp_path_factory.mktemp("gpt")
+    disk = prepare(images.disk("gpt"), directory / "gpt.img", key.files)
+    with Machine("gpt", [disk], directory / "machine", rescue_first=True, images=images) as machine:
+        yield machine
+
+
+@pytest.fixture
+def rescued(shared: Machine, key: Key) -> Machine:
+    """The GPT server, in rescue, without faults; it is booted only where the test before left something else."""
+    shared.faults = Faults()
+    shared.next_boot = lambda: Rescue(authorized_keys=[key.public])
+    if not shared.running or shared.boots[-1].kind != "rescue":
+        shared.reset()
+        shared.wait_for_boot(len(shared.boots) + 1, PATIENCE)
+    log_in(shared, key)
+    return shared
+
+
+def ssh(machine: Machine, *options: str, command: str,
+        env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ssh", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+         "-o", "ConnectTimeout=15", "-o", "LogLevel=ERROR", *options, "-p", str(machine.port),
+         f"root@{machine.address}", command],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        env={**os.environ, **(env or {})}, check=False)
+
+
+def log_in(machine: Machine, key: Key, command: str = "true") -> str:
+    """Return what command prints, as soon as the machine lets us in."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        done = ssh(machine, "-o", "BatchMode=yes", "-i", str(key.path), command=command)
+        if done.returncode != 255:
+            assert done.returncode == 0, done.stdout
+            return done.stdout.strip()
+        assert time.monotonic() < deadline, (done.stdout, machine.errors, machine.boots[-1].console.read_text()[-2000:])
+        time.sleep(0.2)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_rescue_is_what_was_asked_for(images: Images, key: Key, tmp_path: Path) -> None:
+    host_keys = make_host_keys()
+    boot = Rescue(authorized_keys=[key.public], password=PASSWORD, host_keys=host_keys)
+    with Machine("mbr", [images.disk("mbr")], tmp_path / "machine", bus="virtio-scsi", images=images) as machine:
+        machine.power_on(boot)
+        assert log_in(machine, key, "cat /proc/1/comm /etc/hostname /root/.bashrc") == "init\nrescue-customer-eu"
+
+        # the server's own disk is whole, and the rescue system's is seen to be in use
+        found = log_in(machine, key, "lsblk --noheadings --list --output FSTYPE,MOUNTPOINT")
+        assert sorted(line.split() for line in found.split("\n") if line.strip()) == [
+            ["erofs", "/run/live/rootfs"], ["ext4"], ["ext4"], ["swap"]]
+        root = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_target0-part5"
+        log_in(machine, key, f"mount {root} /mnt && test -f /mnt/etc/fstab && umount /mnt")
+
+        # the kernel's modules are there
+        log_in(machine, key, "modprobe -a raid1 dm_crypt xfs vfat btrfs && echo add table t | nft -c -f -")
+
+        # by password, too, with the host key that was given
+        known = tmp_path / "known_hosts"
+        known.write_text("".join(f"* {line}\n" for line in machine.boots[0].host_keys))
+        ask = tmp_path / "ask"
+        ask.write_text(f"#!/bin/sh\necho '{PASSWORD}'\n")
+        ask.chmod(0o700)
+        by_password = ssh(machine, "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}",
+                          "-o", "PubkeyAuthentication=no", command="echo in",
+                          env={"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"})
+        assert by_password.stdout == "in\n"
+
+        # and nothing of it where others could see it
+        assert PASSWORD.encode() not in Path(f"/proc/{machine.pid}/cmdline").read_bytes()
+        assert (tmp_path / "machine/initrd").stat().st_mode & 0o077 == 0
+        assert (tmp_path / "machine").stat().st_mode & 0o077 == 0
+
+        machine.soft_off()
+        machine.wait_for_off(PATIENCE)
+    assert machine.errors == []
+
+
+def test_an_mbr_server_boots_by_itself(images: Images, key: Key, tmp_path: Path) -> None:
+    disk = prepare(images.disk("mbr"), tmp_path / "mbr.img", key.files)
+    with Machine("mbr", [disk], tmp_path / "machine", bus="nvme", images=images) as machine:
+        machine.power_on()
+        found = log_in(machine, key, "findmnt -n -o SOURCE /; findmnt -n -o SOURCE /boot; "
+                                     "swapon --show=NAME --noheadings")
+        assert found.split() == ["/dev/nvme0n1p5", "/dev/nvme0n1p1", "/dev/nvme0n1p2"]
+
+        machine.next_boot = lambda: Rescue(authorized_keys=[key.public])
+        log_in(machine, key, "systemctl reboot")
+        machine.wait_for_boot(2, PATIENCE)
+        log_in(machine, key, "findmnt /run/live/rootfs && test -b /dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_target0-part5")
+        machine.soft_off()
+        machine.wait_for_off(PATIENCE)
+    assert machine.errors == []
+
+
+def test_a_guests_reboot_boots_what_is_armed_unless_it_is_the_wrong_one(rescued: Machine, key: Key) -> None:
+    number = len(rescued.boots)
+    rescued.faults.wrong_boot = 1
+    log_in(rescued, key, "reboot")
+    assert rescued.wait_for_boot(number + 1, PATIENCE).kind == "installed"
+    assert log_in(rescued, key, "cat /etc/hostname; findmnt -n -o SOURCE /; findmnt -n -o FSTYPE /srv") == (
+        "installed\n/dev/vda3\nxfs")
+    assert "tcp dport { 22, 80, 443 } accept" in log_in(rescued, key, "nft list ruleset")
+
+    log_in(rescued, key, "systemctl reboot")
+    boot = rescued.wait_for_boot(number + 2, PATIENCE)
+    assert boot.kind == "rescue"
+    assert log_in(rescued, key, "cat /etc/hostname; findmnt -n -o SOURCE /run/live/rootfs") == (
+        "rescue-customer-eu\n/dev/vda")  # the first of two disks, as asked for
+    assert boot.host_keys != rescued.boots[number - 1].host_keys
+    assert rescued.errors == []
+
+
+def test_resets_can_be_ignored_or_come_late(rescued: Machine, key: Key) -> None:
+    boot_id = "cat /proc/sys/kernel/random/boot_id"
+    number, old = len(rescued.boots), log_in(rescued, key, boot_id)
+    rescued.faults.ignore_resets = 1
+    rescued.reset()
+    assert log_in(rescued, key, boot_id) == old
+
+    rescued.faults.linger = 8
+    asked = time.time()
+    rescued.reset()
+    assert log_in(rescued, key, boot_id) == old or len(rescued.boots) > number
+    assert rescued.wait_for_boot(number + 1, PATIENCE).started_at >= asked + 8
+    assert log_in(rescued, key, boot_id) != old
+    assert len(rescued.boots) == number + 1
+    assert rescued.errors == []
+
+
+def test_sshd_can_come_late(rescued: Machine, key: Key) -> None:
+    number = len(rescued.boots)
+    rescued.faults.ssh_delay = 10
+    rescued.reset()
+    rescued.wait_for_boot(number + 1, PATIENCE)
+    system_up, sshd_up = log_in(rescued, key, "stat --format=%Y /run/sshd /run/sshd.pid").split()
+    assert int(sshd_up) - int(system_up) >= 10
+
+
+def test_each_boot_keeps_the_disk_as_it_was(rescued: Machine, key: Key) -> None:
+    number = len(rescued.boots)
+    log_in(rescued, key, "mount /dev/vdb3 /mnt && echo kept > /mnt/srv-note && umount /mnt")
+    rescued.power_off()
+    rescued.wait_for_off(PATIENCE)
+    assert rescued.pid is None
+    rescued.power_on()
+    boot = rescued.wait_for_boot(number + 1, PATIENCE)
+    assert log_in(rescued, key, "mount -o ro /dev/vdb3 /mnt && cat /mnt/srv-note && umount /mnt") == "kept"
+    before = rescued.boots[number - 1].disks[0]
+    assert before.read_bytes() != boot.disks[0].read_bytes()
+
+
+def test_the_inspection_finds_what_differs_and_nothing_else(images: Images, tmp_path: Path) -> None:
+    plain = images.disk("gpt")
+    changed = prepare(plain, tmp_path / "gpt.img", {
+        "/etc/motd": File(b"changed\n"), "/etc/hostname": File(b"installed\n", 0o600),
+        "/root/.ssh/authorized_keys": File(b"key\n", 0o600)})
+    offset = 66 * 1024 * 1024
+    subprocess.run(["debugfs", "-w", "-R", "ea_set /etc/hosts user.lab here", f"{changed}?offset={offset}"], check=True,
+                   env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, stderr=subprocess.DEVNULL)
+    before = inspect_disk(plain, tmp_path, images, timeout=PATIENCE)
+    after = inspect_disk(changed, tmp_path, images, timeout=PATIENCE)
+
+    difference = diff_manifests(before, after)
+    assert set(difference) == {"/etc/motd", "/etc/hostname", "/etc/hosts", "/root/.ssh/authorized_keys"}
+    old, new = difference["/etc/hostname"]
+    assert old and new and old == new._replace(mode=0o644)
+    old, new = difference["/etc/hosts"]
+    assert old and new and new == old._replace(xattrs={"user.lab": "here"})
+    assert after["/root/.ssh"][:4] == ("dir", 0o700, 0, 0)
+    assert after["/root/.ssh/authorized_keys"][:5] == ("file", 0o600, 0, 0, 4)
+    # the other file systems stand where fstab has them
+    assert after["/boot/efi/README.TXT"].kind == after["/srv/index.txt"].kind == "file"
+    assert after["/bin"][0] == "link" and after["/bin"].digest == "usr/bin"
+
+
+def test_prepare_says_when_it_cannot(images: Images, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="/no/such/directory/file"):
+        prepare(images.disk("gpt"), tmp_path / "gpt.img", {"/no/such/directory/file": File(b"x")})
+
+
+def test_a_machine_leaves_nothing(images: Images, tmp_path: Path) -> None:
+    machine = Machine("one", [images.disk("gpt")], tmp_path / "one", images=images)
+    other = Machine("two", [images.disk("gpt")], tmp_path / "two", images=images)
+    assert (machine.address, machine.port) != (other.address, other.port)
+    machine.power_on()
+    machine.wait_for_boot(1, 60)
+    pid = machine.pid
+    assert pid
+    machine.close()
+    machine.close()
+    assert not Path(f"/proc/{pid}").exists()
+    other.close()
+    with (Machine("again", [images.disk("gpt")], tmp_path / "again", images=images, address=machine.address,
+                  port=machine.port),
+          pytest.raises(LabError, match="No free address")):
+        Machine("late", [images.disk("gpt")], tmp_path / "late", images=images, address=machine.address,
+                port=machine.port)
+
+
+def test_a_qemu_that_fails_is_told(images: Images, tmp_path: Path) -> None:
+    with Machine("odd", [images.disk("gpt")], tmp_path / "odd", memory=-1, images=images) as machine:
+        machine.power_on(Installed())
+        with pytest.raises(LabError, match="ended by itself"):
+            machine.wait_for_boot(2, 60)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_the_process(images: Images, tmp_path: Path, how: signal.Signals) -> None:
+    script = f"""
+import signal
+from pathlib import Path
+from lifeboat_lab.images import Images
+from lifeboat_lab.machine import Machine
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
+images = Images(Path({str(images.directory)!r}))
+machine = Machine("m", [images.disk("gpt")], Path({str(tmp_path)!r}) / "m", images=images)
+machine.power_on()
+machine.wait_for_boot(1, 60)
+print(machine.pid, flush=True)
+signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True) as child:
+        try:
+            assert child.stdout
+            pid = int(child.stdout.readline())
+            until(lambda: "qemu" in os.readlink(f"/proc/{pid}/exe"))
+            child.send_signal(how)
+            child.wait(timeout=60)
+            until(lambda: not Path(f"/proc/{pid}").exists())
+        finally:
+            child.kill()
