@@ -1,0 +1,169 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options that the controller-side modules share."""
+
+    DOCUMENTATION = r"""
+options:
+  provider:
+    description:
+      - The provider of the server.
+      - Default is the host's variable C(lifeboat_provider).
+    type: str
+    choices: [ovh_dedicated]
+  server:
+    description:
+      - The server's name as its provider has it, for example V(ns100001.ip-192-0-2.eu).
+      - Default is the host's variable C(lifeboat_server), else the host's name in the inventory.
+    type: str
+  address:
+    description:
+      - The address at which the rescue system answers, where it is not the one that the provider tells.
+      - Default is the host's variable C(lifeboat_address).
+    type: str
+  rescue_port:
+    description:
+      - The TCP port of the rescue system's SSH server.
+      - Default is the host's variable C(lifeboat_rescue_port).
+    type: int
+    default: 22
+  session_dir:
+    description:
+      - The folder on the controller that holds what a session must remember, one folder a server, readable by its owner only.
+      - It holds the record (C(session.json)), the pinned host key (C(known_hosts)) and, where the key was made for the session,
+        the key pair. Leaving rescue deletes all of it.
+      - Default is the host's variable C(lifeboat_session_dir).
+    type: path
+    default: ~/.ansible/lifeboat
+  connect_timeout:
+    description:
+      - How many seconds the server has for its SSH banner when it is first looked at.
+      - A server that is up answers within one. The wait for a booting one is not limited by this.
+    type: float
+    default: 5.0
+notes:
+  - These modules act for the host at hand and never connect to it by Ansible, so it may be dead. An action plugin of the same
+    name runs on the controller; no C(delegate_to) and no C(connection=local) is needed.
+  - With C(async) the module must run on the controller itself, so add C(delegate_to=localhost). Without C(async) progress is shown.
+  - With C(delegate_to) the variables are those of the host at hand, as with every module.
+  - C(environment) counts as for a module (C(OVH_APPLICATION_KEY) and the like). C(become) has no effect.
+"""
+
+    INSTALLED = r"""
+options:
+  installed_host:
+    description:
+      - The address of the installed system, for a soft reboot and for evidence.
+      - Default is where Ansible itself would connect to; where that is only the host's name, the provider's address.
+    type: str
+  installed_port:
+    description:
+      - The TCP port of the installed system's SSH server. Default is the one that Ansible itself would use.
+    type: int
+    default: 22
+  installed_user:
+    description:
+      - Who logs in to the installed system. Default is whom Ansible itself would use.
+    type: str
+  installed_private_key_file:
+    description:
+      - The private key for the installed system. Default is the one that Ansible itself would use; keys of an SSH agent are tried too.
+    type: path
+  installed_password:
+    description:
+      - The password for the installed system. Default is the one that Ansible itself would use.
+      - It is sent to no host whose key is not known.
+    type: str
+  installed_known_hosts_file:
+    description:
+      - Where the installed system's host key is looked up, besides C(/etc/ssh/ssh_known_hosts). It is never written to.
+      - Default is the host's variable C(lifeboat_installed_known_hosts_file).
+    type: path
+    default: ~/.ssh/known_hosts
+"""
+
+    KEY = r"""
+options:
+  public_key:
+    description:
+      - The public SSH key to be let in by the rescue system, one line as in C(authorized_keys).
+      - Without O(private_key_file) the private one must be in an SSH agent.
+      - Without O(public_key) and O(private_key_file) a key pair is made for the session, and deleted when it ends.
+      - Default is the host's variable C(lifeboat_public_key).
+    type: str
+  private_key_file:
+    description:
+      - The private SSH key to log in to the rescue system with. Where O(public_key) is left out it is taken from this file.
+      - Give it where the next job may run on another controller, as in AWX.
+      - Default is the host's variable C(lifeboat_private_key_file).
+    type: path
+"""
+
+    REBOOT = r"""
+options:
+  soft_timeout:
+    description:
+      - After how many seconds a soft reboot that brought nothing is followed by a hard one.
+    type: float
+    default: 120.0
+  boot_timeout:
+    description:
+      - After how many seconds without the right system a hard reboot is followed by one power cycle more, and that by an error.
+    type: float
+    default: 420.0
+  wait_timeout:
+    description:
+      - How many seconds all of it may take, also the wait for another job at work on this server.
+    type: float
+    default: 1200.0
+"""
+
+    OVH = r"""
+options:
+  ovh_endpoint:
+    description:
+      - OVH's API endpoint, for example V(ovh-eu), V(ovh-ca), V(ovh-us), or a URL.
+      - Default is the host's variable C(lifeboat_ovh_endpoint), else the environment variable E(OVH_ENDPOINT), else C(ovh.conf).
+    type: str
+  ovh_application_key:
+    description:
+      - The application key.
+      - Default is the host's variable C(lifeboat_ovh_application_key), else E(OVH_APPLICATION_KEY), else C(ovh.conf).
+    type: str
+  ovh_application_secret:
+    description:
+      - The application secret.
+      - Default is the host's variable C(lifeboat_ovh_application_secret), else E(OVH_APPLICATION_SECRET), else C(ovh.conf).
+    type: str
+  ovh_consumer_key:
+    description:
+      - The consumer key. It needs the rights C(GET /dedicated/server), C(GET /dedicated/server/*), C(PUT /dedicated/server/*)
+        and C(POST /dedicated/server/*/reboot); for a log-in by password also C(POST /dedicated/server/*/authenticationSecret),
+        C(GET /me/notification/email/history) and C(GET /me/notification/email/history/*).
+      - Default is the host's variable C(lifeboat_ovh_consumer_key), else E(OVH_CONSUMER_KEY), else C(ovh.conf).
+    type: str
+  ovh_client_id:
+    description:
+      - The client id of an OAuth2 service account, instead of the three keys.
+      - Default is the host's variable C(lifeboat_ovh_client_id), else E(OVH_CLIENT_ID), else C(ovh.conf).
+    type: str
+  ovh_client_secret:
+    description:
+      - The client secret of an OAuth2 service account.
+      - Default is the host's variable C(lifeboat_ovh_client_secret), else E(OVH_CLIENT_SECRET), else C(ovh.conf).
+    type: str
+  ovh_config_file:
+    description:
+      - An C(ovh.conf) file that counts before those of the user and of the system.
+      - Default is the host's variable C(lifeboat_ovh_config_file).
+    type: path
+requirements:
+  - Python 3.11 or later on the controller
+  - paramiko 3.2 or later on the controller
+  - ovh 1.2.0 or later on the controller
+"""

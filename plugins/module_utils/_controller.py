@@ -1,0 +1,159 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The edge of the controller side: argument specs, and one call for each module. Private to this collection.
+
+The modules and the action plugins of the same names both end here, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+import typing as t
+
+from ._errors import BadInput, LifeboatError
+from ._providers import _base
+from ._providers._base import Provider
+from ._providers._registry import PROVIDERS, make_provider
+from ._session._record import Folder
+from ._session._session import Options, Session
+from ._ssh import Login
+
+Spec = t.Dict[str, t.Dict[str, t.Any]]
+
+# Options whose default is the host's variable lifeboat_<option>, where an action plugin runs.
+OVH_OPTIONS: Spec = {
+    "ovh_endpoint": {"type": "str"},
+    "ovh_application_key": {"type": "str", "no_log": False},
+    "ovh_application_secret": {"type": "str", "no_log": True},
+    "ovh_consumer_key": {"type": "str", "no_log": True},
+    "ovh_client_id": {"type": "str"},
+    "ovh_client_secret": {"type": "str", "no_log": True},
+    "ovh_config_file": {"type": "path"},
+}
+COMMON_OPTIONS: Spec = {
+    "provider": {"type": "str", "choices": sorted(PROVIDERS)},
+    "server": {"type": "str"},
+    "address": {"type": "str"},
+    "rescue_port": {"type": "int", "default": 22},
+    "session_dir": {"type": "path", "default": "~/.ansible/lifeboat"},
+    "connect_timeout": {"type": "float", "default": 5.0},
+    **OVH_OPTIONS,
+}
+# How the user logs in to the installed system. An action plugin takes them from the host's connection.
+INSTALLED_OPTIONS: Spec = {
+    "installed_host": {"type": "str"},
+    "installed_port": {"type": "int", "default": 22},
+    "installed_user": {"type": "str"},
+    "installed_private_key_file": {"type": "path", "no_log": False},
+    "installed_password": {"type": "str", "no_log": True},
+    "installed_known_hosts_file": {"type": "path", "default": "~/.ssh/known_hosts"},
+}
+REBOOT_OPTIONS: Spec = {
+    "reboot_method": {"type": "str", "choices": ["auto", "soft", "hard"], "default": "auto"},
+    "soft_timeout": {"type": "float", "default": 120.0},
+    "boot_timeout": {"type": "float", "default": 420.0},
+    "wait_timeout": {"type": "float", "default": 1200.0},
+}
+KEY_OPTIONS: Spec = {
+    "public_key": {"type": "str", "no_log": False},
+    "private_key_file": {"type": "path", "no_log": False},
+}
+
+SPECS: dict[str, Spec] = {
+    "rescue_mode": {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "rescue": {"type": "str", "default": "best"},
+        "login": {"type": "str", "choices": ["key", "password"], "default": "key"},
+        "rescue_mail": {"type": "str"},
+        "hold_interventions": {"type": "bool", "default": True},
+        "installed_host_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+        "proof_port": {"type": "int"},
+        "force": {"type": "bool", "default": False},
+        **KEY_OPTIONS, **REBOOT_OPTIONS, **INSTALLED_OPTIONS, **COMMON_OPTIONS,
+    },
+    "rescue_mode_info": {**KEY_OPTIONS, **INSTALLED_OPTIONS, **COMMON_OPTIONS},
+    "netboot": {"boot": {"type": "str", "required": True}, **COMMON_OPTIONS},
+    "reboot": {
+        "method": {"type": "str", "choices": ["auto", "soft", "hard"], "default": "auto"},
+        "force": {"type": "bool", "default": False},
+        **KEY_OPTIONS,
+        **{name: spec for name, spec in REBOOT_OPTIONS.items() if name != "reboot_method"},
+        **INSTALLED_OPTIONS, **COMMON_OPTIONS,
+    },
+}
+
+
+def _options(params: t.Mapping[str, t.Any]) -> Options:
+    server = params.get("server")
+    if not server:
+        raise BadInput("No server is given.", todo="Set the host's variable lifeboat_server, or the option server, "
+                                                   "to the server's name as its provider has it.")
+    same = ("address", "rescue_port", "rescue", "public_key", "private_key_file", "login", "rescue_mail", "hold_interventions",
+            "reboot_method", "soft_timeout", "boot_timeout", "wait_timeout", "connect_timeout", "force", "installed_host_keys",
+            "installed_port", "proof_port")
+    given = {name: params[name] for name in same if params.get(name) is not None}
+    if params.get("method"):
+        given["reboot_method"] = params["method"]
+    if params.get("installed_user"):
+        given["installed_login"] = Login(params["installed_user"], params.get("installed_private_key_file"),
+                                         params.get("installed_password"), agent="SSH_AUTH_SOCK" in os.environ)
+    if params.get("installed_known_hosts_file"):
+        given["known_hosts_files"] = (params["installed_known_hosts_file"], "/etc/ssh/ssh_known_hosts")
+    return Options(server=server, installed_address=params.get("installed_host"), **given)
+
+
+def _netboot(provider: Provider, params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+    """Set what boots next, and reboot nothing."""
+    name = params["server"]
+    server = provider.read_server(name)
+    option = provider.choose(name, params["boot"])
+    if option.kind == _base.POWEROFF and params["boot"] != "poweroff":
+        raise BadInput(f"{option.name} powers {name} off at each boot.", state="Nothing was changed.",
+                       todo="If that is what you want, say boot=poweroff.")
+    changed = server.boot != option.id
+    before = provider.boot_option(name, server.boot).as_result() if changed and server.boot is not None else option.as_result()
+    if changed and not check_mode:
+        provider.write_settings(name, provider.boot_settings(option))
+    return {"changed": changed, "provider": provider.facts.name, "server": name, "boot": option.as_result(),
+            "armed": option.kind == _base.RESCUE,
+            "diff": {"before": {"boot": before}, "after": {"boot": option.as_result()},
+                     "before_header": f"{name} next boot", "after_header": f"{name} next boot"}}
+
+
+def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Callable[[str], None]) -> dict[str, t.Any]:
+    """Do what the module `name` does. Return its result; a failure is a result too (`failed`, `msg`, `failure`).
+
+    params: checked against SPECS[name]. tell: takes lines of progress.
+    """
+    session: Session | None = None
+    try:
+        options = _options(params)
+        provider = make_provider(params)
+        if name == "netboot":
+            return _netboot(provider, params, check_mode)
+        folder = Folder(params["session_dir"], provider.facts.name, options.server)
+        session = Session(provider, options, folder, tell, check_mode)
+        if name == "rescue_mode":
+            return session.enter() if params["state"] == "present" else session.leave()
+        return {"reboot": session.reboot, "rescue_mode_info": session.info}[name]()
+    except LifeboatError as exc:
+        if exc.state is None and session is not None and session.changed:
+            exc.state = session.interrupted()
+        result: dict[str, t.Any] = {"failed": True, "changed": session is not None and session.changed, **exc.as_result()}
+        if exc.__cause__ is not None:
+            result["exception"] = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+        return result
+
+
+def run_module(name: str) -> None:
+    """main() of the modules."""
+    from ansible.module_utils.basic import AnsibleModule
+
+    module = AnsibleModule(argument_spec=SPECS[name], supports_check_mode=True)
+    result = run(name, module.params, module.check_mode, module.debug)
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)

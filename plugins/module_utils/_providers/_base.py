@@ -1,0 +1,197 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The contract between the session and a provider. Private to this collection.
+
+A provider is two things: static facts (what it can and cannot do) and a few operations. It never sees AnsibleModule,
+never waits, never prints; it raises the exceptions of `_errors`.
+"""
+
+from __future__ import annotations
+
+import abc
+import typing as t
+
+from .._errors import BadInput, LifeboatError
+
+HARDDISK = "harddisk"
+RESCUE = "rescue"
+POWEROFF = "poweroff"
+OTHER = "other"
+
+
+class Facts(t.NamedTuple):
+    """What is always so at a provider.
+
+    name: as `provider` has it.
+    reboot: `separate` (setting the boot option reboots nothing), `implied` (it reboots by itself) or
+        `one_call` (setting and rebooting cannot be told apart).
+    boot_option_lasts: it stays as set until it is set again.
+    hard_reboot: the API has one.
+    credentials: how a log-in to the rescue system is come by, best first: `key` (given to the provider beforehand),
+        `secret` (the API gives a password), `mail`, `known` (the provider shows one all the time), `console`.
+    tells_armed: the API says what boots next.
+    settings: names of the server's settings that entering may change and leaving restores.
+    rights: what the credentials must be allowed to do, in the provider's own words.
+    """
+
+    name: str
+    reboot: str
+    boot_option_lasts: bool
+    hard_reboot: bool
+    credentials: tuple[str, ...]
+    tells_armed: bool
+    settings: tuple[str, ...]
+    rights: tuple[str, ...]
+
+
+class BootOption(t.NamedTuple):
+    """One thing that the provider can boot next. kind: one of the four constants above."""
+
+    id: str
+    kind: str
+    name: str
+    description: str = ""
+
+    def as_result(self) -> dict[str, str]:
+        return dict(self._asdict())
+
+
+class Server(t.NamedTuple):
+    """One reading of a server.
+
+    address: where it answers. boot: id of the boot option that is set, or None where the provider does not tell.
+    settings: the present values of the settings named by the facts.
+    """
+
+    name: str
+    address: str
+    boot: str | None
+    settings: dict[str, t.Any]
+
+
+class Task(t.NamedTuple):
+    """A job of the provider. state: `running`, `done`, `failed` or `unknown` (gone, or not readable)."""
+
+    id: str
+    state: str
+    text: str
+
+
+class Credentials(t.NamedTuple):
+    """A log-in to the rescue system that the provider gave. Never to be shown."""
+
+    user: str
+    password: str
+
+
+class Provider(abc.ABC):
+    """The operations. Server names are as the provider has them; ids are text."""
+
+    facts: Facts
+
+    # -- what each provider must say
+
+    @abc.abstractmethod
+    def read_server(self, name: str) -> Server:
+        """One call where it can be one. NotFound (with the names that the credentials see), NotAllowed."""
+
+    @abc.abstractmethod
+    def list_servers(self) -> list[str]:
+        """The names of all servers that the credentials see."""
+
+    @abc.abstractmethod
+    def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
+        """All boot options of a server, or those of one kind."""
+
+    @abc.abstractmethod
+    def boot_option(self, name: str, option_id: str) -> BootOption:
+        """One boot option by its id."""
+
+    @abc.abstractmethod
+    def write_settings(self, name: str, changes: t.Mapping[str, t.Any]) -> None:
+        """Change settings. Safe to repeat."""
+
+    @abc.abstractmethod
+    def rescue_settings(self, server: Server, option: BootOption, public_key: str | None,
+                        options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """What the settings must be while armed; only those that differ need to be written.
+
+        options: the options of rescue_mode that a provider may serve (`rescue_mail`, `hold_interventions`).
+        """
+
+    @abc.abstractmethod
+    def boot_settings(self, option: BootOption) -> dict[str, t.Any]:
+        """The settings that make a boot option the next one."""
+
+    def armed_key(self, server: Server) -> str | None:
+        """The public key that the rescue system is set to let in, or None where there is none or none can be told."""
+        return None
+
+    def restorable_settings(self, server: Server) -> dict[str, t.Any]:
+        """The settings to restore on leaving, from a reading before entering. Default: as they are."""
+        return dict(server.settings)
+
+    @abc.abstractmethod
+    def same_setting(self, setting: str, one: t.Any, other: t.Any) -> bool:
+        """Whether two values of a setting mean the same to the provider."""
+
+    @abc.abstractmethod
+    def reboot_mark(self, name: str) -> t.Any:
+        """A mark taken before a reboot is asked for, by which reboot_hard() knows its own. JSON data."""
+
+    @abc.abstractmethod
+    def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
+        """Reboot, at most once since the mark was taken, whatever the network does meanwhile.
+
+        asked_before: this may be a repetition, by a caller that died; look for the job of the first time first.
+        """
+
+    @abc.abstractmethod
+    def read_task(self, name: str, task_id: str) -> Task:
+        """How a job stands. A job that is not there (any more) is `unknown`."""
+
+    @abc.abstractmethod
+    def unfinished_tasks(self, name: str) -> list[Task]:
+        """Jobs under way that a reboot would collide with."""
+
+    @abc.abstractmethod
+    def rescue_rank(self, option: BootOption) -> int | None:
+        """How good a rescue system this boot option is for our work: 0 is best, None is none at all."""
+
+    # -- what has a default
+
+    def check_rights(self, name: str) -> None:  # noqa: B027 - a default, not something to be overridden
+        """Raise NotAllowed where the credentials cannot do what a session needs. Default: nothing can be told."""
+
+    def credentials_mark(self, name: str) -> t.Any:
+        """A mark taken before the reboot; read_credentials() accepts nothing older. JSON data."""
+        return None
+
+    def read_credentials(self, name: str, mark: t.Any) -> Credentials | None:
+        """The rescue system's log-in, or None while there is none newer than the mark."""
+        raise LifeboatError(f"{self.facts.name} gives no password for its rescue system.", todo="Use an SSH key.")
+
+    def console_url(self, name: str) -> str | None:
+        """Where a person can look at the screen, or None."""
+        return None
+
+    def choose(self, name: str, wanted: str) -> BootOption:
+        """The boot option meant by `harddisk`, `rescue`/`best`, `poweroff`, a name or an id; BadInput lists what there is."""
+        kinds = {"harddisk": HARDDISK, "poweroff": POWEROFF, "rescue": RESCUE, "best": RESCUE}
+        kind = kinds.get(wanted)
+        options = self.boot_options(name, kind)
+        if kind == RESCUE:
+            ranked = sorted((rank, option) for rank, option in ((self.rescue_rank(o), o) for o in options) if rank is not None)
+            found = [option for dummy, option in ranked]
+        elif kind:
+            found = options
+        else:
+            found = [option for option in options if wanted in (option.id, option.name)]
+        if not found:
+            if kind:
+                options = self.boot_options(name)
+            offered = ", ".join(f"{o.name} ({o.kind}, id {o.id})" for o in options)
+            raise BadInput(f"{name} offers no boot option {wanted!r}.", todo=f"It offers: {offered or 'nothing at all'}.")
+        return found[0]

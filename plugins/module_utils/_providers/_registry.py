@@ -1,0 +1,31 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every provider by name. Private to this collection.
+
+AnsiballZ ships only what is imported statically, so each provider file is imported here by name; it imports its SDK
+only when it is made.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._errors import BadInput
+from ._base import Provider
+from ._ovh_dedicated import OvhDedicated
+
+PROVIDERS: dict[str, t.Callable[[t.Mapping[str, t.Any]], Provider]] = {
+    "ovh_dedicated": OvhDedicated,
+}
+
+
+def make_provider(params: t.Mapping[str, t.Any]) -> Provider:
+    """The provider that the options of a module name, with the credentials among them."""
+    name = params.get("provider")
+    if not name:
+        raise BadInput("No provider is given.",
+                       todo="Set the host's variable lifeboat_provider, or the option provider, "
+                            f"to one of: {', '.join(sorted(PROVIDERS))}.")
+    return PROVIDERS[name](params)

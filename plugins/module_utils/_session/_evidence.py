@@ -1,0 +1,168 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which system answers, and since when. Private to this collection."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from .._errors import LifeboatError, LoginRefused
+from .._ssh import Client, Evidence, HostKey, Login, Probe
+
+RESCUE = "rescue"
+INSTALLED = "installed"
+UNKNOWN = "unknown"
+
+# A rescue system comes over the network or from an image: its root is nothing that one installs to.
+TEMPORARY_ROOTS = frozenset(("aufs", "erofs", "iso9660", "nfs", "nfs4", "overlay", "ramfs", "rootfs", "squashfs", "tmpfs"))
+
+
+class Look(t.NamedTuple):
+    """What one look at a server's SSH port showed.
+
+    system: one of the three constants. reason: why, as a clause. heard: the port's own words (banner, refused, …).
+    evidence: what the system said of itself after a log-in, or None. client, user: the connection, still open where one
+    logged in, and as whom. refused: how a log-in was refused.
+    """
+
+    system: str
+    reason: str
+    heard: str
+    host_key: HostKey | None = None
+    evidence: Evidence | None = None
+    client: Client | None = None
+    user: str | None = None
+    refused: str | None = None
+
+    def fresh(self, asked_at: float, boot_id_before: str | None) -> bool | None:
+        """Whether it booted after a moment (s since the epoch); None where it does not say.
+
+        An uptime and the time since the request are both durations, so the server's clock does not matter.
+        """
+        if self.evidence is None:
+            return None
+        if self.evidence.boot_id and boot_id_before:
+            return self.evidence.boot_id != boot_id_before
+        if self.evidence.uptime is None:
+            return None
+        return self.evidence.uptime < time.time() - asked_at
+
+    def as_result(self) -> dict[str, t.Any]:
+        """For the module's result: all that was seen, no secret."""
+        said: dict[str, t.Any] = dict(self.evidence._asdict()) if self.evidence else dict(Evidence()._asdict())
+        said.pop("session")
+        return {"reason": self.reason, "heard": self.heard, "logged_in": self.evidence is not None,
+                "host_key": self.host_key.fingerprint if self.host_key else None, **said}
+
+
+class Known(t.NamedTuple):
+    """What is known beforehand of who may answer.
+
+    installed: host keys read from the server's own disk. familiar: host keys that the user's known_hosts or an earlier look
+    gave, most likely the installed system's. pinned: the rescue system's, of this session.
+    """
+
+    installed: tuple[HostKey, ...] = ()
+    familiar: tuple[HostKey, ...] = ()
+    pinned: HostKey | None = None
+
+    def judge(self, key: HostKey, evidence: Evidence | None, own_key: bool) -> tuple[str, str]:
+        """(system, reason). own_key: what logged in is a key that only the provider's rescue system was given."""
+        if key in self.installed:
+            return INSTALLED, "its host key is the one on the server's own disk"
+        if evidence is None:
+            if key == self.pinned:
+                return RESCUE, "its host key is the one pinned in this session"
+            if key in self.familiar:
+                return INSTALLED, "its host key is the one known from before"
+            return UNKNOWN, "it answers, but lets us not in"
+        if evidence.root_fstype in TEMPORARY_ROOTS:
+            return RESCUE, f"its root file system is {evidence.root_fstype}"
+        if own_key:
+            return RESCUE, "it let the session's own key in, which only the rescue system was given"
+        if evidence.root_fstype:
+            return INSTALLED, f"its root file system is {evidence.root_fstype} on {evidence.root_source}"
+        if evidence.hostname and evidence.hostname.startswith("rescue"):
+            # The last to be asked: somebody's own server may be called rescue1.
+            return RESCUE, f"its hostname is {evidence.hostname}"
+        return UNKNOWN, "it does not say what its root file system is"
+
+
+class Watch:
+    """Looks at one SSH port again and again.
+
+    logins: tried in turn on what answers, each on a connection of its own, as (login, own_key). A password is sent to none
+    but a host whose key is known.
+    """
+
+    def __init__(self, address: str, port: int, known: Known, logins: t.Sequence[tuple[Login, bool]],
+                 timeout: float = 60.0):
+        self.address = address
+        self.port = port
+        self.known = known
+        self.logins = list(logins)
+        self.timeout = timeout
+        self._probe = Probe(address, port)
+
+    @property
+    def heard(self) -> str:
+        return self._probe.heard
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._probe.close()
+
+    def begin(self) -> None:
+        """Send the first packet, and come back at once."""
+        self._probe.wait(0)
+
+    def look(self, seconds: float) -> Look | None:
+        """Wait at most so many seconds for a banner, and see who it is. None where nobody spoke SSH.
+
+        The caller closes `client`.
+        """
+        if not self._probe.wait(seconds):
+            return None
+        refused: str | None = None
+        key: HostKey | None = None
+        trusted = (*self.known.installed, *self.known.familiar, *((self.known.pinned,) if self.known.pinned else ()))
+        for number, (login, own_key) in enumerate(self.logins or [(None, False)]):
+            if number and not self._probe.wait(self.timeout):
+                break
+            try:
+                client = Client(self._probe.take(), self.timeout, trusted)
+            except LifeboatError as exc:
+                return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
+            key = client.host_key
+            if login is None or (own_key and key in self.known.installed):
+                client.close()
+                continue
+            try:
+                client.log_in(login if key in trusted else login._replace(password=None))
+                evidence = client.evidence()
+            except LoginRefused as exc:
+                refused = exc.what
+                client.close()
+                continue
+            except LifeboatError as exc:
+                client.close()
+                return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
+            if evidence == Evidence():
+                # `Please login as the user "debian"`, a shell that is none, a forced command.
+                refused = f"SSH let {login.user} in, but ran nothing for him."
+                client.close()
+                continue
+            system, reason = self.known.judge(key, evidence, own_key)
+            return Look(system, reason, self.heard, key, evidence, client, login.user)
+        if key is None:
+            return Look(UNKNOWN, "it broke off", self.heard)
+        system, reason = self.known.judge(key, None, False)
+        return Look(system, reason, self.heard, key, refused=refused)

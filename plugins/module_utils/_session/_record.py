@@ -1,0 +1,191 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a session remembers, so that any step can die and the next call goes on. Private to this collection.
+
+One folder a server: the record, the pinned host keys, the session's own key pair, and a lock. Every change is on disk
+before the step that it announces. The record holds no secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+import typing as t
+from urllib.parse import quote
+
+from .._errors import BadInput, Busy
+from .._ssh import HostKey, host_pattern
+from .._wait import Backoff, Wait
+
+# A session's phases, in their order. Each says what was about to be done when it was written.
+ARMING = "arming"            # the provider's settings are being written
+REBOOTING = "rebooting"      # a reboot into rescue was, or may have been, asked for
+RESCUE = "rescue"            # the rescue system was proved to run
+RESTORING = "restoring"      # the provider's settings are being restored
+LEAVING = "leaving"          # a reboot into the installed system was, or may have been, asked for
+
+
+def _known_fields(cls: type, data: dict[str, t.Any]) -> dict[str, t.Any]:
+    known = {field.name for field in dataclasses.fields(cls)}
+    return {key: value for key, value in data.items() if key in known}
+
+
+@dataclasses.dataclass
+class Reboot:
+    """One request to reboot.
+
+    method: `soft` or `hard`. asked_at: seconds since the epoch, controller's clock. mark: the provider's, from before.
+    boot_id_before, host_key_before: of what answered before, where something did. hard: how many hard ones so far.
+    """
+
+    method: str
+    asked_at: float
+    mark: t.Any = None
+    task: str | None = None
+    boot_id_before: str | None = None
+    host_key_before: str | None = None
+    hard: int = 0
+
+
+@dataclasses.dataclass
+class Record:
+    """One session on one server. before, armed: settings as the provider has them."""
+
+    provider: str
+    server: str
+    id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
+    phase: str = ARMING
+    started_at: float = dataclasses.field(default_factory=time.time)
+    address: str | None = None
+    rescue_port: int = 22
+    user: str = "root"
+    before: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    armed: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    boot: dict[str, str] | None = None
+    own_key: bool = False
+    key_file: str | None = None
+    credentials_mark: t.Any = None
+    rescue_host_key: str | None = None
+    installed_host_keys: list[str] = dataclasses.field(default_factory=list)
+    reboot: Reboot | None = None
+    tasks: list[str] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Raise ValueError for what is no record. Fields of a later version are passed over."""
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError("not an object")
+        try:
+            if data.get("reboot"):
+                data["reboot"] = Reboot(**_known_fields(Reboot, data["reboot"]))
+            return cls(**_known_fields(cls, data))
+        except (AttributeError, TypeError) as exc:
+            raise ValueError(str(exc)) from exc
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+
+    def known_installed_keys(self) -> list[HostKey]:
+        keys = (HostKey.from_line(line) for line in self.installed_host_keys)
+        return [key for key in keys if key]
+
+
+class Folder:
+    """The folder of one server's session on the controller, 0700."""
+
+    def __init__(self, base: str, provider: str, server: str):
+        # Two names must never share a folder, nor a folder the name of a lock. quote() makes no %-sign but of two digits.
+        safe = quote(server, safe="@")
+        if safe in ("", ".", ".."):
+            safe = f"%name{safe}"
+        if len(safe) > 200:
+            safe = f"%sha256-{hashlib.sha256(server.encode()).hexdigest()}"
+        self.path = os.path.join(os.path.expanduser(base), provider, safe)
+        self.record_file = os.path.join(self.path, "session.json")
+        self.known_hosts = os.path.join(self.path, "known_hosts")
+        self.key_file = os.path.join(self.path, "id_ed25519")
+        self._lock_file = self.path + "%lock"
+
+    def load(self) -> Record | None:
+        """The record, or None where there is no session."""
+        try:
+            with open(self.record_file, encoding="utf-8") as stream:
+                return Record.from_json(stream.read())
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as exc:
+            raise BadInput(f"The session's record {self.record_file} cannot be read: {exc}.",
+                           todo="Look at it, then move it away and run this again.") from exc
+
+    def save(self, record: Record) -> None:
+        """Write the record so that a crash leaves the old one or the new one."""
+        self._write(self.record_file, record.to_json() + "\n")
+
+    def _write(self, path: str, text: str) -> None:
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        os.chmod(self.path, 0o700)
+        temporary = path + ".new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def pin(self, address: str, port: int, key: HostKey) -> None:
+        """Make this the one host key of the session."""
+        self._write(self.known_hosts, f"{host_pattern(address, port)} {key.line}\n")
+
+    def clear(self) -> None:
+        """Forget the session: record, host key, key pair."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def locked(self, timeout: float, tell: t.Callable[[str], None]) -> t.Iterator[None]:
+        """Keep other sessions of this controller off this server; wait for one that is at work. Busy after `timeout` s.
+
+        The kernel drops the lock with the process that holds it, so it cannot be left behind.
+        """
+        os.makedirs(os.path.dirname(self._lock_file), mode=0o700, exist_ok=True)
+        handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        told: list[bool] = []
+
+        def take() -> bool | None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if not told:
+                    told.append(True)
+                    tell("another job on this controller is at work on this server; waiting for it")
+                return None
+            return True
+
+        def late() -> Exception:
+            holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "unknown"
+            return Busy(f"Another job has been at work on this server for more than {timeout:g} s ({holder}).",
+                        state="This job changed nothing.", todo="Wait for it, or end it, and run this again.")
+
+        try:
+            Wait(timeout, Backoff(0.2, 2.0)).until(take, late)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n".encode(), 0)
+            yield
+        finally:
+            os.close(handle)

@@ -1,0 +1,102 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one object that waits. Private to this collection; nobody else sleeps."""
+
+from __future__ import annotations
+
+import random
+import time
+import typing as t
+
+# Only a Wait's `pause` may call it.
+sleep = time.sleep
+
+
+class Deadline:
+    """A moment on the monotonic clock, `seconds` from now."""
+
+    def __init__(self, seconds: float, clock: t.Callable[[], float] = time.monotonic):
+        self.seconds = seconds
+        self._clock = clock
+        self._started = clock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made."""
+        return self._clock() - self._started
+
+    @property
+    def left(self) -> float:
+        """Seconds until it passes, never negative."""
+        return max(0.0, self.seconds - self.elapsed)
+
+    @property
+    def passed(self) -> bool:
+        return self.elapsed >= self.seconds
+
+
+class Backoff:
+    """Delays that grow from `first` to `longest` seconds, each shaken by ± `jitter` of itself."""
+
+    def __init__(self, first: float, longest: float, factor: float = 1.5, jitter: float = 0.1):
+        self.first = first
+        self.longest = longest
+        self.factor = factor
+        self.jitter = jitter
+        self._next = first
+
+    def reset(self) -> None:
+        """Begin again with the shortest delay: something has changed, so more may soon."""
+        self._next = self.first
+
+    def next(self) -> float:
+        """The next delay in seconds."""
+        delay = self._next
+        self._next = min(self.longest, delay * self.factor)
+        return delay * (1 + random.uniform(-self.jitter, self.jitter))
+
+
+class Pace:
+    """Keeps something that is looked at inside a faster loop (a provider's API) to its own, slower rhythm."""
+
+    def __init__(self, backoff: Backoff, clock: t.Callable[[], float] = time.monotonic):
+        self.backoff = backoff
+        self._clock = clock
+        self._due = clock()
+
+    def due(self) -> bool:
+        """True when it is time to look; the next time is set by that."""
+        now = self._clock()
+        if now < self._due:
+            return False
+        self._due = now + self.backoff.next()
+        return True
+
+
+class Wait:
+    """Looks again and again until there is an answer or the time is up.
+
+    timeout: seconds. backoff: the delays between looks. pause: how to let time pass; whoever can be woken early
+    (a socket) gives his own, which takes seconds and may return sooner. clock, pause: replaced in tests.
+    """
+
+    def __init__(self, timeout: float, backoff: Backoff | None = None, *,
+                 pause: t.Callable[[float], t.Any] = sleep, clock: t.Callable[[], float] = time.monotonic):
+        self.deadline = Deadline(timeout, clock)
+        self.backoff = backoff or Backoff(1.0, 10.0)
+        self._pause = pause
+
+    def until(self, look: t.Callable[[], t.Any], late: t.Callable[[], Exception]) -> t.Any:
+        """Return the first answer of look() that is not None; raise what late() makes when the time is up.
+
+        look() is called at least once, and once more after the last pause.
+        """
+        while True:
+            answer = look()
+            if answer is not None:
+                return answer
+            if self.deadline.passed:
+                raise late()
+            self._pause(min(self.backoff.next(), self.deadline.left))

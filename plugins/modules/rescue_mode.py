@@ -1,0 +1,246 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rescue_mode
+short_description: Have a server run its provider's rescue system, or its own again
+version_added: 0.1.0
+author:
+  - The lifeboat.rescue contributors (@lifeboat-rescue)
+description:
+  - Puts a server into its provider's rescue system, waits until that is proved to run and lets us in, and brings it back.
+  - It is idempotent against what runs, told from evidence, and not against what a flag of the provider says.
+  - What is changed at the provider for that (boot option, rescue key, rescue mail, interventions) is written down before,
+    and is restored on leaving.
+  - Any step can die. The same call again goes on where the last one ended; it reboots no second time for the same wish.
+extends_documentation_fragment:
+  - lifeboat.rescue.attributes
+  - lifeboat.rescue.attributes.action_group
+  - lifeboat.rescue.attributes.controller
+  - lifeboat.rescue.controller
+  - lifeboat.rescue.controller.installed
+  - lifeboat.rescue.controller.key
+  - lifeboat.rescue.controller.reboot
+  - lifeboat.rescue.controller.ovh
+attributes:
+  idempotent:
+    description: When run twice in a row with the same arguments, the second run changes nothing and says so.
+    support: full
+options:
+  state:
+    description:
+      - V(present) has the rescue system run, with a log-in for us.
+      - V(absent) has the installed system run, with all settings as they were. It refuses while something of the installed
+        system is still mounted in the rescue system.
+    type: str
+    choices: [present, absent]
+    default: present
+  rescue:
+    description:
+      - Which rescue system. V(best) takes the provider's newest one for Linux; else a name like V(rescue12-customer), or an id.
+    type: str
+    default: best
+  login:
+    description:
+      - V(key) gives the provider the public key beforehand.
+      - V(password) has the provider make a password, which is used once, to plant the key, and is shown nowhere.
+    type: str
+    choices: [key, password]
+    default: key
+  rescue_mail:
+    description:
+      - Where the provider sends its mail about this rescue. Default is as it is set at the provider.
+    type: str
+  hold_interventions:
+    description:
+      - Keeps the data centre's technicians from intervening while the server does not answer, until it is left again.
+    type: bool
+    default: true
+  reboot_method:
+    description:
+      - V(soft) asks the running system by SSH, V(hard) the provider, V(auto) tries the first and falls back to the second.
+    type: str
+    choices: [auto, soft, hard]
+    default: auto
+  installed_host_keys:
+    description:
+      - The installed system's public host keys, as read from its disk, by which it is known again.
+    type: list
+    elements: str
+    default: []
+  proof_port:
+    description:
+      - A TCP port of the installed system that the rescue system does not listen on, such as V(443).
+      - With O(state=absent), the server counts as back when it went down and this port answers. Without it SSH must answer.
+    type: int
+  force:
+    description:
+      - With O(state=absent), leave although something is mounted, or although nobody can say so. What is not written is lost.
+      - With O(state=present), pin the rescue system's host key anew when it has changed, and take the server over from a
+        session that another controller began. A rescue system that must be rebooted for it is, whatever is mounted there.
+    type: bool
+    default: false
+seealso:
+  - module: lifeboat.rescue.rescue_mode_info
+  - module: lifeboat.rescue.netboot
+  - module: lifeboat.rescue.reboot
+"""
+
+EXAMPLES = r"""
+# On the command line:  ansible web1 -m lifeboat.rescue.rescue_mode -a state=present
+
+- name: Put a lost server into rescue
+  hosts: web1
+  gather_facts: false
+  vars:
+    lifeboat_provider: ovh_dedicated
+    lifeboat_server: ns100001.ip-192-0-2.eu
+  tasks:
+    - name: Enter rescue
+      lifeboat.rescue.rescue_mode:
+        state: present
+      register: entered
+
+    - name: Show how to log in
+      ansible.builtin.debug:
+        var: entered.login.command
+
+- name: Bring it back
+  hosts: web1
+  gather_facts: false
+  vars:
+    lifeboat_provider: ovh_dedicated
+    lifeboat_server: ns100001.ip-192-0-2.eu
+  tasks:
+    - name: Leave rescue
+      lifeboat.rescue.rescue_mode:
+        state: absent
+"""
+
+RETURN = r"""
+provider:
+  description: The provider.
+  returned: success
+  type: str
+  sample: ovh_dedicated
+server:
+  description: The server's name at its provider.
+  returned: success
+  type: str
+  sample: ns100001.ip-192-0-2.eu
+address:
+  description: Where it answers.
+  returned: success
+  type: str
+  sample: 192.0.2.10
+armed:
+  description: Whether the provider boots the rescue system next. Null where it does not tell.
+  returned: success
+  type: bool
+running:
+  description: Which system answers now, V(rescue), V(installed) or V(unknown), told from evidence.
+  returned: success
+  type: str
+  sample: rescue
+fresh:
+  description: Whether what answers booted after our request. Null where nothing was requested, or it does not say.
+  returned: success
+  type: bool
+evidence:
+  description: What was seen and heard.
+  returned: success
+  type: dict
+  contains:
+    reason:
+      description: Why RV(running) says what it says.
+      type: str
+    heard:
+      description: The SSH banner, or what the port said instead.
+      type: str
+    logged_in:
+      description: Whether we could log in.
+      type: bool
+    host_key:
+      description: The host key's fingerprint.
+      type: str
+    boot_id:
+      description: The kernel's boot id, new at each boot.
+      type: str
+    uptime:
+      description: Seconds since the boot.
+      type: float
+    hostname:
+      description: The system's own name.
+      type: str
+    kernel:
+      description: The kernel's release.
+      type: str
+    os:
+      description: The system's name for people.
+      type: str
+    root_fstype:
+      description: Type of the root file system.
+      type: str
+    root_source:
+      description: Device of the root file system.
+      type: str
+boot:
+  description: The boot option that is set. Null where the provider does not tell.
+  returned: success
+  type: dict
+  sample: {"id": "230242", "kind": "rescue", "name": "rescue12-customer", "description": "Customer rescue system (Debian-12-based)"}
+login:
+  description: How to log in to the rescue system. Null where it does not run.
+  returned: success
+  type: dict
+  contains:
+    user:
+      description: The user.
+      type: str
+    host:
+      description: The address.
+      type: str
+    port:
+      description: The port.
+      type: int
+    private_key_file:
+      description: The private key on the controller. Null where it is in an agent.
+      type: str
+    known_hosts_file:
+      description: The file on the controller that holds the pinned host key.
+      type: str
+    command:
+      description: A command line that logs in.
+      type: str
+tasks:
+  description: Ids of the provider's tasks that this session began.
+  returned: success
+  type: list
+  elements: str
+timings:
+  description: Seconds since the start after which each step was reached (C(armed), C(rescue), C(restored), C(installed), C(total)).
+  returned: success
+  type: dict
+session:
+  description: The session that is open, with its C(id), C(phase), C(folder) and C(started_at). Null where there is none.
+  returned: success
+  type: dict
+failure:
+  description: What failed (C(code), C(message)), what state the server is in (C(state)), what to do next (C(todo)), and C(details).
+  returned: failure
+  type: dict
+"""
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils._controller import run_module
+
+
+def main():
+    run_module("rescue_mode")
+
+
+if __name__ == "__main__":
+    main()

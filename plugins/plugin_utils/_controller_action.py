@@ -1,0 +1,151 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the action plugins of the controller side share. Private to this collection.
+
+They run the session on the controller, in this process: no connection to the host at hand is made by Ansible, so the host
+may be dead; and what happens is shown while it happens.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import typing as t
+from collections.abc import Mapping
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils._controller import COMMON_OPTIONS, SPECS, run
+
+_display = Display()
+
+
+def show(line: str) -> None:
+    """Show one line of progress, at once, from a worker too.
+
+    The one place that calls Display: a keyword that it does not know raises in the parent's results thread, and the play
+    hangs for ever.
+    """
+    _display.display(line)
+
+
+class ControllerAction(ActionBase):
+    """An action plugin that is a module of the same name, acting for the host at hand."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = True
+    _supports_diff = True
+
+    module: str
+
+    def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        task_vars = task_vars or {}
+        super().run(tmp, task_vars)
+        spec = SPECS[self.module]
+        given = {**self._host_defaults(spec, task_vars), **{k: v for k, v in self._task.args.items() if v is not None}}
+        given = {name: _plain(value) for name, value in given.items()}
+        if self._task.async_val:
+            return self._run_as_module(given, task_vars)
+        validation = ArgumentSpecValidator(spec).validate(given)
+        if validation.error_messages:
+            raise AnsibleActionFail(", ".join(validation.error_messages))
+        for warning in validation._warnings:
+            _display.warning(warning["warning"] if isinstance(warning, dict) else str(warning))
+        with _Environment(self._environment()):
+            result = run(self.module, validation.validated_parameters, self._task.check_mode, show)
+        if not self._task.diff:
+            result.pop("diff", None)
+        if result.get("failed") and _display.verbosity < 3:
+            result.pop("exception", None)
+        return t.cast("dict[str, t.Any]", remove_values(result, validation._no_log_values))
+
+    def _run_as_module(self, given: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """In the background only a module can run, and only where Ansible can start it: on the controller."""
+        if self._connection.transport != "local":
+            raise AnsibleActionFail(
+                f"lifeboat.rescue.{self.module} cannot run in the background on {task_vars.get('inventory_hostname')}, "
+                "which it is there to rescue. Nothing was changed. Add delegate_to: localhost to the task, or leave async out: "
+                "the action waits without a connection to the host.")
+        return t.cast("dict[str, t.Any]", self._execute_module(
+            module_name=f"lifeboat.rescue.{self.module}", module_args=given, task_vars=task_vars, wrap_async=True))
+
+    def _environment(self) -> dict[str, str]:
+        """What the task's `environment` says. It counts here as it does for a module."""
+        found: dict[str, str] = {}
+        for layer in self._task.environment or []:
+            if layer:
+                found.update({str(name): str(value) for name, value in self._templar.template(layer).items()})
+        return found
+
+    def _host_defaults(self, spec: t.Mapping[str, t.Any], task_vars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """What the host's variables and its own connection say, for options that the task leaves out."""
+        variables = {name: self._variable(f"lifeboat_{name}", task_vars) for name in COMMON_OPTIONS}
+        if "installed_host" in spec:
+            variables.update(self._connection_defaults(task_vars))
+        for name in ("public_key", "private_key_file", "installed_known_hosts_file"):
+            if name in spec:
+                variables[name] = self._variable(f"lifeboat_{name}", task_vars)
+        variables["server"] = variables["server"] or task_vars.get("inventory_hostname")
+        return {name: value for name, value in variables.items() if value is not None}
+
+    def _variable(self, name: str, task_vars: t.Mapping[str, t.Any]) -> t.Any:
+        value = task_vars.get(name)
+        return self._templar.template(value) if isinstance(value, str) else value
+
+    def _connection_defaults(self, task_vars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """How Ansible itself would log in to this host."""
+        options = {"installed_host": "host", "installed_port": "port", "installed_user": "remote_user",
+                   "installed_private_key_file": "private_key_file", "installed_password": "password"}
+        if self._connection.transport == "ssh":
+            found = {name: self._connection.get_option(option) for name, option in options.items()}
+        else:
+            names = {"installed_host": ("ansible_host", "ansible_ssh_host"), "installed_port": ("ansible_port", "ansible_ssh_port"),
+                     "installed_user": ("ansible_user", "ansible_ssh_user"),
+                     "installed_private_key_file": ("ansible_ssh_private_key_file", "ansible_private_key_file"),
+                     "installed_password": ("ansible_password", "ansible_ssh_pass")}
+            found = {name: next((v for v in (self._variable(n, task_vars) for n in many) if v is not None), None)
+                     for name, many in names.items()}
+        # As ssh does where nobody is named.
+        found["installed_user"] = found["installed_user"] or getpass.getuser()
+        address = found["installed_host"]
+        if address == task_vars.get("inventory_hostname") and not task_vars.get("ansible_host"):
+            # Only a name of the inventory: the provider knows the address better.
+            found["installed_host"] = None
+        return found
+
+
+def _plain(value: t.Any) -> t.Any:
+    """The text itself where it is from a vault.
+
+    Ansible has an object for that, which is no str but can be gone through: taken for a list of secrets, each of its letters
+    would be blotted out everywhere in the result.
+    """
+    data = (str, bytes, bool, int, float, list, tuple, Mapping)
+    return value if value is None or isinstance(value, data) else str(value)
+
+
+class _Environment:
+    """Environment variables that count for a while. A worker process has one task, so nobody else sees them."""
+
+    def __init__(self, variables: t.Mapping[str, str]):
+        self._variables = variables
+        self._before: dict[str, str | None] = {}
+
+    def __enter__(self) -> None:
+        self._before = {name: os.environ.get(name) for name in self._variables}
+        os.environ.update(self._variables)
+
+    def __exit__(self, *exc: object) -> None:
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
