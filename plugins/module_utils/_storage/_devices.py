@@ -1,0 +1,230 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which block devices there are, what is on each, and which belong to the rescue system. Private to this collection."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import typing as t
+
+from .._errors import TargetError
+from .._run import Runner
+from ._kernel import Kernel, Mount
+
+MOUNTABLE = ("ext2", "ext3", "ext4", "xfs", "vfat")
+EXT = ("ext2", "ext3", "ext4")
+
+# Where people mount things by hand. A mount elsewhere belongs to the rescue system.
+_BY_HAND = ("/mnt", "/media", "/run/media")
+
+_COLUMNS = "NAME,MAJ:MIN,TYPE,SIZE,RO,SERIAL,WWN,TRAN,MODEL"
+
+ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"
+
+
+@dataclasses.dataclass
+class Device:
+    """One block device.
+
+    number: "major:minor". kind: as lsblk says: disk, part, loop, raid1, lvm, crypt… size: bytes. on: the devices that
+    it lies on (its disk, the members of its array). tag: what `blkid -p` says, such as TYPE, UUID, PART_ENTRY_UUID.
+    by_id: names in /dev/disk/by-id. mounted: where its whole file system is mounted, or "". ours: mounted by
+    storage_mount. used: why it must not be mounted, or "". rescue: why it belongs to the rescue system, or "".
+    """
+
+    path: str
+    number: str
+    kind: str
+    size: int = 0
+    read_only: bool = False
+    serial: str = ""
+    wwn: str = ""
+    transport: str = ""
+    model: str = ""
+    on: list[str] = dataclasses.field(default_factory=list)
+    below: list[str] = dataclasses.field(default_factory=list)
+    tag: dict[str, str] = dataclasses.field(default_factory=dict)
+    by_id: list[str] = dataclasses.field(default_factory=list)
+    mounted: str = ""
+    ours: bool = False
+    used: str = ""
+    rescue: str = ""
+
+    @property
+    def type(self) -> str:
+        """Type of its content as blkid names it, or ""."""
+        return self.tag.get("TYPE", "")
+
+    @property
+    def partition(self) -> int | None:
+        """Its number in the partition table."""
+        number = self.tag.get("PART_ENTRY_NUMBER", "")
+        return int(number, 0) if re.match(r"(0x[0-9a-fA-F]+|[0-9]+)\Z", number) else None
+
+    @property
+    def unsupported(self) -> str:
+        """Why this collection cannot mount it, or ""."""
+        if self.type and self.type not in MOUNTABLE and self.type != "swap":
+            return f"{self.type} is not supported yet."
+        if self.kind not in ("disk", "part", "loop"):
+            return f"A device of type {self.kind} is not supported yet."
+        return ""
+
+
+class Devices:
+    """All block devices, in the order of lsblk."""
+
+    def __init__(self, devices: t.Iterable[Device], links: t.Mapping[str, t.Mapping[str, str]] | None = None):
+        self.all = {device.path: device for device in devices}
+        self._links = links or {}
+
+    def __iter__(self) -> t.Iterator[Device]:
+        return iter(self.all.values())
+
+    def disks_of(self, device: Device) -> list[Device]:
+        """The devices at the bottom: those that lie on nothing."""
+        if not device.on:
+            return [device]
+        return [disk for path in device.on for disk in self.disks_of(self.all[path])]
+
+    def disk_of(self, device: Device) -> Device:
+        """The disk that it is on (the first one, if on several)."""
+        return self.disks_of(device)[0]
+
+    def tagged(self, tag: str, value: str) -> list[Device]:
+        """Devices with this blkid tag. UUIDs in whatever case."""
+        if tag in ("UUID", "PART_ENTRY_UUID"):
+            return [device for device in self if device.tag.get(tag, "").lower() == value.lower()]
+        return [device for device in self if device.tag.get(tag) == value]
+
+    def linked(self, kind: str, name: str) -> Device | None:
+        """The device behind a name in /dev/disk/<kind>."""
+        return self.all.get(self._links.get(kind, {}).get(name, ""))
+
+    def named(self, path: str) -> Device | None:
+        """The device at a path of the rescue system's /dev, links followed."""
+        return self.all.get(path) or self.all.get(os.path.realpath(path))
+
+    def candidates(self) -> list[Device]:
+        """Those that may belong to an installed system."""
+        return [device for device in self if not device.rescue]
+
+
+def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]] = ()) -> Devices:
+    """Look at every block device. ours: (number, mount point) of what storage_mount has mounted."""
+    listing = run(["lsblk", "--json", "--bytes", "--paths", "--output", _COLUMNS]).out
+    try:
+        tree = json.loads(listing)["blockdevices"]
+    except (ValueError, KeyError, TypeError):
+        raise TargetError("lsblk printed something that is not its JSON.") from None
+    found: dict[str, Device] = {}
+    _flatten(tree, None, found)
+    # A loop device over a block device is a second view of the same thing.
+    views = {path for path in found if found[path].kind == "loop" and kernel.backing(path).startswith("/dev/")}
+    found = {path: device for path, device in found.items() if path not in views and not views.intersection(device.on)}
+    for device in found.values():
+        device.below = [path for path in device.below if path in found]
+    if found:
+        # Read from the devices themselves, as udev may be absent or late. It fails when any device has nothing to tell.
+        for path, tags in _tags(run(["blkid", "-p", "-o", "export", *found], check=False).out):
+            if path in found:
+                found[path].tag = tags
+    links = {kind: kernel.links(kind) for kind in ("by-id", "by-path")}
+    for name, path in links["by-id"].items():
+        if path in found:
+            found[path].by_id.append(name)
+    devices = Devices(found.values(), links)
+    _mark_used(devices, kernel, ours)
+    return devices
+
+
+def _flatten(nodes: t.Any, parent: Device | None, found: dict[str, Device]) -> None:
+    for node in nodes if isinstance(nodes, list) else []:
+        path, kind = node.get("name"), node.get("type") or ""
+        if not isinstance(path, str) or kind == "rom" or not _int(node.get("size")):
+            continue
+        device = found.get(path)
+        if device is None:
+            serial, wwn, transport, model, number = (str(node.get(key) or "").strip() for key in
+                                                     ("serial", "wwn", "tran", "model", "maj:min"))
+            device = found[path] = Device(path, number, kind, _int(node.get("size")), node.get("ro") in (True, "1", 1),
+                                          serial, wwn, transport, model)
+        if parent is not None and parent.path not in device.on:
+            device.on.append(parent.path)
+            parent.below.append(path)
+        _flatten(node.get("children"), device, found)
+
+
+def _int(value: t.Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _tags(text: str) -> t.Iterator[tuple[str, dict[str, str]]]:
+    tags: dict[str, str] = {}
+    for line in [*text.split("\n"), ""]:
+        name, equals, value = line.partition("=")
+        if equals:
+            tags[name] = _unquote(value)
+        elif not line and tags:
+            yield tags.pop("DEVNAME", ""), tags
+            tags = {}
+
+
+def _unquote(value: str) -> str:
+    r"""Undo what blkid does to a value: a backslash before what a shell would read, "\xHH" for bytes not printable."""
+    plain = re.sub(rb"\\(?:x([0-9a-fA-F]{2})|(.))",
+                   lambda match: bytes([int(match.group(1), 16)]) if match.group(1) else match.group(2),
+                   value.encode("utf-8", "surrogateescape"), flags=re.DOTALL)
+    return plain.decode("utf-8", "surrogateescape")
+
+
+def _mark_used(devices: Devices, kernel: Kernel, ours: t.Container[tuple[str, str]]) -> None:
+    mounts: dict[str, list[Mount]] = {}
+    for mount in kernel.mounts():
+        mounts.setdefault(mount.device, []).append(mount)
+    swaps = {os.path.realpath(path) for path in kernel.swaps()}
+    unexplained = []
+    for device in devices:
+        own = ""
+        for mount in mounts.get(device.number, []):
+            if mount.root == "/" and not device.mounted:
+                device.mounted = mount.point
+            if (mount.device, mount.point) in ours:
+                device.ours = True
+                continue
+            device.used = f"It is mounted at {mount.point}."
+            if not any(mount.point == top or mount.point.startswith(top + "/") for top in _BY_HAND):
+                own = device.used
+        if device.path in swaps:
+            own = device.used = "The rescue system swaps to it."
+        if device.below and any(devices.all[path].kind != "part" for path in device.below):
+            device.used = f"It is part of {device.below[0]}."
+        if not device.used and not device.ours and not device.below and kernel.claimed(device.path):
+            unexplained.append(device)
+        if own:
+            _mark_rescue(devices, device, own)
+    if unexplained:
+        openers = kernel.openers({device.number: device.path for device in unexplained})
+        for device in unexplained:
+            if device.path in openers:
+                device.used = f"{openers[device.path][0]}."
+            else:
+                # As with a root file system whose mount the initial RAM disk took out of sight.
+                device.used = "The kernel uses it."
+                _mark_rescue(devices, device, device.used)
+
+
+def _mark_rescue(devices: Devices, device: Device, reason: str) -> None:
+    disks = {disk.path for disk in devices.disks_of(device)}
+    for other in devices:
+        if not other.rescue and disks & {disk.path for disk in devices.disks_of(other)}:
+            other.rescue = reason if other is device else f"{device.path}: {reason}"

@@ -1,0 +1,114 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What storage_mount did, written down before it is done. Private to this collection.
+
+The journal says what may have been done; what was done is seen in the kernel's mount table. So a step that was
+announced but not taken, because we were killed between the two, is undone by doing nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+import typing as t
+
+from .. import _target
+from .._errors import Busy, TargetError
+
+
+class Journal:
+    """The journal in a directory of the rescue system's memory.
+
+    path: where the target is (to be) mounted. wanted: what was asked for. steps: each {"do": …}, oldest first.
+    left: "major:minor" to path of the devices that were unmounted, but not yet seen to be free.
+    result: what the module returned when all was mounted, or None while it is not.
+    """
+
+    def __init__(self, run_dir: str):
+        self.run_dir = run_dir
+        self.file = os.path.join(run_dir, _target.JOURNAL)
+        self.path = ""
+        self.wanted: dict[str, t.Any] = {}
+        self.steps: list[dict[str, t.Any]] = []
+        self.left: dict[str, str] = {}
+        self.result: dict[str, t.Any] | None = None
+        self.exists = False
+        self._load()
+
+    def _load(self) -> None:
+        try:
+            with open(self.file, "rb") as file:
+                data = json.load(file)
+            self.path, self.wanted = data["path"], data["wanted"]
+            self.steps, self.left, self.result = data["steps"], data["left"], data["result"]
+            self.exists = True
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise TargetError(f"The journal {self.file} cannot be read: {exc}.",
+                              todo="Unmount by hand what is below the target's path, then remove it.") from exc
+
+    @property
+    def mounts(self) -> list[dict[str, t.Any]]:
+        """The steps that mount a file system of the target."""
+        return [step for step in self.steps if step["do"] == "mount"]
+
+    def begin(self, path: str, wanted: dict[str, t.Any]) -> None:
+        """Start a new one."""
+        self.path, self.wanted, self.steps, self.left, self.result = path, wanted, [], {}, None
+        self.save()
+
+    def announce(self, **step: t.Any) -> None:
+        """Write down what is going to be done next."""
+        self.steps.append(step)
+        self.save()
+
+    def save(self) -> None:
+        """Write it whole or not at all."""
+        temporary = self.file + ".new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            json.dump({"path": self.path, "wanted": self.wanted, "steps": self.steps, "left": self.left,
+                       "result": self.result}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, self.file)
+        self.exists = True
+
+    def end(self) -> None:
+        """Nothing of it is left."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.file)
+        self.path, self.wanted, self.steps, self.left, self.result, self.exists = "", {}, [], {}, None, False
+
+
+@contextlib.contextmanager
+def locked(run_dir: str) -> t.Iterator[None]:
+    """Hold the lock of run_dir, which is made if need be. Raise Busy while somebody else holds it.
+
+    The kernel gives it back when its holder dies.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(run_dir, 0o700)
+    status = os.lstat(run_dir)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise TargetError(f"{run_dir} is not a directory that only its owner can write to.")
+    fd = os.open(os.path.join(run_dir, "storage.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            if exc.errno != errno.EWOULDBLOCK:
+                raise
+            raise Busy("Another storage_mount is at work here.", todo="Run it again when that has ended.") from None
+        yield
+    finally:
+        os.close(fd)

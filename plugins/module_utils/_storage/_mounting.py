@@ -1,0 +1,549 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Mounting an installed system, and leaving no trace of it. Private to this collection."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import signal
+import stat
+import typing as t
+
+from .. import _target
+from .._errors import BadInput, Busy, LifeboatError, TargetError
+from .._run import Runner
+from .._wait import Backoff, Wait
+from . import _fstab
+from ._devices import EXT, Device, Devices, discover
+from ._journal import Journal, locked
+from ._kernel import Kernel, Mount, Process
+from ._systems import Content, System, judge, look
+
+# Options of fstab that are kept. Others (quota, discard, exec, user, x-…) do nothing for a repair or may do harm.
+_KEPT = ("ro", "noatime", "nodiratime", "relatime", "strictatime", "lazytime", "sync", "dirsync", "acl", "noacl",
+         "user_xattr", "nouser_xattr", "utf8", "uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota",
+         "inode32", "inode64")
+_KEPT_VFAT = ("uid", "gid", "umask", "fmask", "dmask", "codepage", "iocharset", "shortname")
+_XFS_ONLY = ("uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota", "inode32", "inode64")
+_EXT_ONLY = ("acl", "noacl", "user_xattr", "nouser_xattr")
+
+_BY_KERNEL = ("dev", "proc", "sys")
+
+# Runs in the new namespace, which propagates nothing. $1: the root. $2: which of its directories get the rescue's own.
+# $3: whether it has a /run. $4: file to be seen as resolv.conf, $5: where. $6: the policy-rc.d to be hidden.
+#
+# /run is a fresh tmpfs: package scripts must not find the rescue system's pid files (they would stop its sshd) nor its
+# systemd, and daemons of the target must not write there. udev and LVM keep their state in it.
+_FURNISH = """\
+set -e
+for d in $2; do mount --rbind "/$d" "$1/$d"; done
+if [ "$3" = yes ]; then
+  mount -t tmpfs -o mode=0755,nosuid,nodev tmpfs "$1/run"
+  mkdir -m 1777 "$1/run/lock"
+  for d in udev lvm; do
+    if [ -d "/run/$d" ]; then mkdir "$1/run/$d"; mount --bind "/run/$d" "$1/run/$d"; fi
+  done
+fi
+if [ -n "$5" ]; then
+  case "$5" in
+    "$1/run/"*) mkdir -p "${5%/*}"; cat "$4" > "$5" ;;
+    *) mount --bind "$4" "$5" ;;
+  esac
+fi
+if [ -n "$6" ]; then
+  printf '#!/bin/sh\\nexit 101\\n' > "$1/run/policy-rc.d"
+  chmod 0755 "$1/run/policy-rc.d"
+  mount --bind "$1/run/policy-rc.d" "$6"
+fi
+"""
+
+
+class Planned(t.NamedTuple):
+    """One file system to be mounted. point is its mount point in the target."""
+
+    device: Device
+    point: str
+    options: list[str]
+    replay: bool | None
+
+    @property
+    def fstype(self) -> str:
+        # The driver of ext4 knows the options that we need, and mounts all three.
+        return "ext4" if self.device.type in EXT else self.device.type
+
+    def told(self, path: str) -> str:
+        """A line of the diff."""
+        will = {True: ", its journal will be replayed", None: ", its log will be replayed if it needs that"}
+        replay = will.get(self.replay, "") if "ro" not in self.options and self.device.type != "vfat" else ""
+        where = posixpath.normpath(path + self.point)
+        return f"{self.device.path} on {where} type {self.device.type} ({','.join(self.options)}){replay}"
+
+
+class Storage:
+    """The disks of the server, and the target.
+
+    run_dir is in the rescue system's memory. patience: seconds to wait for processes to end, or for the kernel.
+    """
+
+    def __init__(self, run: Runner | None = None, kernel: Kernel | None = None, run_dir: str = _target.RUN_DIR,
+                 patience: float = 10.0):
+        self.run = run or Runner()
+        self.kernel = kernel or Kernel()
+        self.run_dir = run_dir
+        self.patience = patience
+        self.devices = Devices([])
+        self.contents: dict[str, Content] = {}
+        self.systems: list[System] = []
+
+    # Looking --------------------------------------------------------------------------------------------------------
+
+    def look(self, journal: Journal | None = None) -> None:
+        """Find disks, file systems and installed systems. Nothing is changed."""
+        journal = journal or Journal(self.run_dir)
+        ours = {(step["number"], step["target"]) for step in journal.mounts}
+        self.devices = discover(self.run, self.kernel, ours)
+        self.contents = look(self.run, self.kernel, self.devices)
+        self.systems = judge(self.devices, self.contents)
+
+    def info(self) -> dict[str, t.Any]:
+        """What storage_info returns."""
+        self.look()
+        return {"disks": [self._disk(device) for device in self.devices if not device.on],
+                "filesystems": [self._filesystem(device) for device in self.devices if device.type],
+                "systems": [system.as_result() for system in self.systems]}
+
+    def _disk(self, disk: Device) -> dict[str, t.Any]:
+        return {"device": disk.path, "kind": disk.kind, "size": disk.size, "read_only": disk.read_only,
+                "model": disk.model or None, "serial": disk.serial or None, "wwn": disk.wwn or None,
+                "transport": disk.transport or None, "by_id": disk.by_id, "table": disk.tag.get("PTTYPE"),
+                "partitions": [path for path in disk.below if self.devices.all[path].kind == "part"],
+                "rescue": bool(disk.rescue), "reason": disk.rescue or None}
+
+    def _filesystem(self, device: Device) -> dict[str, t.Any]:
+        content = self.contents.get(device.path, Content())
+        reason = device.unsupported or content.unread or device.used
+        return {"device": device.path, "disk": self.devices.disk_of(device).path, "size": device.size,
+                "type": device.type, "uuid": device.tag.get("UUID"), "label": device.tag.get("LABEL"),
+                "partuuid": device.tag.get("PART_ENTRY_UUID"), "partlabel": device.tag.get("PART_ENTRY_NAME"),
+                "by_id": device.by_id, "mounted": device.mounted or None, "rescue": bool(device.rescue),
+                "supported": not device.unsupported, "needs_replay": content.replay, "reason": reason or None}
+
+    def choose(self, wanted: str | None) -> System:
+        """The installed system that is meant by an id, a device, or by being the only one."""
+        listing = "; ".join(map(str, self.systems))
+        if wanted is None:
+            if len(self.systems) == 1:
+                return self.systems[0]
+            if self.systems:
+                raise BadInput(f"There are {len(self.systems)} installed systems: {listing}.", "Nothing was mounted.",
+                               "Set system to the id or the device of the one that is meant.",
+                               {"systems": [system.as_result() for system in self.systems]})
+            raise TargetError("No installed system was found.", "Nothing was mounted.",
+                              "See what lifeboat.rescue.storage_info tells about the disks.",
+                              {"filesystems": [f"{device.path}: {self._why(device)}" for device in self.devices
+                                               if device.type]})
+        device = self.devices.named(wanted) if wanted.startswith("/dev/") else None
+        chosen = [system for system in self.systems if wanted == system.id or system.root is device]
+        if len(chosen) == 1:
+            return chosen[0]
+        raise BadInput(f"There is no installed system {wanted!r}. There is: {listing or 'none'}.",
+                       "Nothing was mounted.")
+
+    def _why(self, device: Device) -> str:
+        content = self.contents.get(device.path, Content())
+        return device.rescue or device.unsupported or content.unread or device.used or \
+            f"{device.type} without an installed system"
+
+    # Planning -------------------------------------------------------------------------------------------------------
+
+    def plan(self, system: System, mode: str, force: bool) -> tuple[list[Planned], list[dict[str, t.Any]]]:
+        """What to mount, the shortest path first, and what to skip.
+
+        Raise TargetError when a file system is missing without which the system is not the system, unless force.
+        """
+        first = next((entry for entry in system.fstab if entry.file == "/" and entry.status == _fstab.RESOLVED), None)
+        plan = [self._planned(system.root, "/", first.option_list if first else [], mode)]
+        left_out, missing = [], []
+        for entry in system.fstab:
+            if entry is first or (entry.file == "/" and entry.status == _fstab.SKIPPED):
+                continue
+            reason = entry.reason
+            if entry.status == _fstab.RESOLVED:
+                device = self.devices.all[entry.device or ""]
+                reason = device.used or self.contents.get(device.path, Content()).unread
+                if not reason:
+                    plan.append(self._planned(device, entry.file, entry.option_list, mode))
+                    continue
+            left_out.append(_skip(entry, reason))
+            if entry.status != _fstab.SKIPPED and entry.needed and _fstab.essential(posixpath.normpath(entry.file)):
+                missing.append(f"{entry.file} ({entry.spec}): {reason}")
+        if system.root.used:
+            raise Busy(f"{system.root.path} cannot be mounted. {system.root.used}", "Nothing was mounted.",
+                       "Unmount it, or wait until its check has ended.")
+        if missing and not force:
+            raise TargetError(f"The installed system would not be complete: {'; '.join(missing)}",
+                              "Nothing was mounted.", "Set force=true to mount it without.", {"missing": missing})
+        plan.sort(key=lambda planned: len([part for part in planned.point.split("/") if part]))
+        return plan, left_out
+
+    def _planned(self, device: Device, point: str, from_fstab: list[str], mode: str) -> Planned:
+        options = ["ro" if mode == "ro" else "rw"]
+        for option in from_fstab:
+            name = option.partition("=")[0]
+            if (option in _KEPT and not (option in _XFS_ONLY and device.type != "xfs")
+                    and not (option in _EXT_ONLY and device.type not in EXT)
+                    and not (option == "utf8" and device.type != "vfat")) or \
+                    (device.type == "vfat" and name in _KEPT_VFAT and option.count("=") == 1):
+                if option == "ro" and point != "/":
+                    options[0] = "ro"
+                elif option not in (*options, "ro"):
+                    options.append(option)
+        # Its /dev comes from the rescue system, so that nothing needs device nodes of a server that may be hostile.
+        options.append("nodev")
+        if mode == "ro" and device.type in EXT:
+            options.append("noload")
+        if mode == "ro" and device.type == "xfs":
+            options.append("norecovery")
+        uuid = device.tag.get("UUID")
+        if device.type == "xfs" and uuid and len(self.devices.tagged("UUID", uuid)) > 1:
+            options.append("nouuid")
+        return Planned(device, point, options, self.contents.get(device.path, Content()).replay)
+
+    # Mounting -------------------------------------------------------------------------------------------------------
+
+    def mount(self, path: str, mode: str = "rw", system: str | None = None, force: bool = False,
+              check: bool = False) -> dict[str, t.Any]:
+        """Mount an installed system at path. Return the result of the module. With check, change nothing."""
+        path = _checked_path(path)
+        if check:
+            return self._mount(path, mode, system, force, check)
+        with locked(self.run_dir):
+            return self._mount(path, mode, system, force, check)
+
+    def _mount(self, path: str, mode: str, system: str | None, force: bool, check: bool) -> dict[str, t.Any]:
+        journal = Journal(self.run_dir)
+        wanted = {"path": path, "mode": mode}
+        if journal.result is not None and journal.wanted == wanted and self._stands(journal) and \
+                self._same(journal.result["system"], system):
+            listing = self._listing(journal)
+            return {**journal.result, "changed": False, "diff": {"before": listing, "after": listing}}
+        before = self._listing(journal)
+        if journal.exists and not check:
+            # Half mounted by one that was killed, or mounted in another way.
+            self._undo(journal, kill=False)
+        self.look(journal)
+        chosen = self.choose(system)
+        plan, left_out = self.plan(chosen, mode, force)
+        if not journal.exists:
+            self._is_free(path)
+        result: dict[str, t.Any] = {
+            # Not "mode": Ansible adds that itself to each result with a path, and means the directory's.
+            "path": path, "read_only": mode == "ro", "system": chosen.as_result(), "left_out": left_out,
+            "ssh_host_keys": chosen.content.host_keys, "namespace": None, "notes": list(chosen.notes),
+            "mounts": [{"source": each.device.path, "target": posixpath.normpath(path + each.point),
+                        "fstype": each.device.type, "options": ",".join(each.options)} for each in plan],
+        }
+        if check:
+            return {**result, "changed": True, "diff": {
+                "before": before, "after": "".join(each.told(path) + "\n" for each in plan)}}
+        self._nobody_writes([each.device for each in plan])
+        journal.begin(path, wanted)
+        try:
+            result["mounts"] = self._mount_all(journal, path, mode, plan, left_out, force)
+            result["namespace"], notes = self._make_namespace(journal, path)
+            result["notes"] += notes
+        except (LifeboatError, OSError) as error:
+            exc = error if isinstance(error, LifeboatError) else TargetError(f"Mounting failed: {error}.")
+            try:
+                self._undo(journal, kill=False)
+            except LifeboatError as again:
+                raise TargetError(exc.what, f"What was mounted before it could not be unmounted: {again.what}",
+                                  "Run lifeboat.rescue.storage_mount with state=unmounted.", exc.details) from error
+            raise TargetError(exc.what, exc.state or "What was mounted before it was unmounted again.", exc.todo,
+                              exc.details) from error
+        journal.result = result
+        journal.save()
+        return {**result, "changed": True, "diff": {"before": before, "after": self._listing(journal)}}
+
+    def _mount_all(self, journal: Journal, path: str, mode: str, plan: list[Planned], left_out: list[dict[str, t.Any]],
+                   force: bool) -> list[dict[str, t.Any]]:
+        missing = path
+        absent = []
+        while not os.path.isdir(missing):
+            absent.append(missing)
+            missing = posixpath.dirname(missing)
+        for directory in reversed(absent):
+            journal.announce(do="mkdir", path=directory)
+            os.mkdir(directory, 0o755)
+        done = []
+        for planned in plan:
+            target = posixpath.normpath(path + planned.point)
+            if planned.point != "/":
+                reason = self._no_mount_point(path, planned.point)
+                if reason:
+                    if _fstab.essential(planned.point) and not force:
+                        raise TargetError(f"{planned.device.path} cannot be mounted. {reason}", None,
+                                          "Set force=true to mount the system without it.")
+                    left_out.append({"spec": planned.device.path, "file": planned.point, "reason": reason})
+                    continue
+            device = planned.device
+            if mode == "ro" and not device.read_only:
+                # A file system mounted read-only may still write: ext4 works off its list of orphaned inodes.
+                journal.announce(do="setro", device=device.path)
+                self.run(["blockdev", "--setro", device.path])
+                device.read_only = True
+            journal.announce(do="mount", device=device.path, number=device.number, target=target, type=device.type)
+            self.run(["mount", "-t", planned.fstype, "-o", ",".join(planned.options), "--", device.path, target],
+                     timeout=1800)
+            done.append({"source": device.path, "target": target, "fstype": device.type,
+                         "options": ",".join(planned.options)})
+        return done
+
+    @staticmethod
+    def _no_mount_point(path: str, point: str) -> str:
+        try:
+            status = _target.status(path, point, follow=False)
+            resolved = _target.resolve(path, point, missing=True)
+        except LifeboatError as exc:
+            return exc.what
+        if resolved != point:
+            return f"A symbolic link is in the way to the mount point {point}."
+        if status is None:
+            return f"The mount point {point} does not exist."
+        return "" if stat.S_ISDIR(status.st_mode) else f"The mount point {point} is no directory."
+
+    def _is_free(self, path: str) -> None:
+        for mount in self.kernel.mounts():
+            if mount.point == path or mount.point.startswith(path + "/"):
+                raise Busy(f"{mount.source} is mounted at {mount.point}, but not by storage_mount.",
+                           "Nothing was mounted.", "Unmount it, or choose another path.")
+
+    def _nobody_writes(self, devices: list[Device]) -> None:
+        numbers = {}
+        for device in devices:
+            for each in (device, *self.devices.disks_of(device)):
+                numbers[each.number] = each.path
+        openers = self.kernel.openers(numbers)
+        if openers:
+            raise Busy("; ".join(str(process) for found in openers.values() for process in found) + ".",
+                       "Nothing was mounted.", "Wait until that has ended.")
+
+    # The namespace --------------------------------------------------------------------------------------------------
+
+    def _make_namespace(self, journal: Journal, path: str) -> tuple[str, list[str]]:
+        """Make the mount namespace for commands in the target. Return its file and what is missing in it."""
+        notes = []
+        real = [name for name in (*_BY_KERNEL, "run") if _is_directory(path, name)]
+        notes += [f"The target has no directory /{name}: commands in it will do without."
+                  for name in (*_BY_KERNEL, "run") if name not in real]
+        resolver, at, note = self._resolver(path, "run" in real)
+        notes += [note] if note else []
+        policy = self._policy(path) if "run" in real else ""
+        file = os.path.join(self.run_dir, _target.NAMESPACE)
+        journal.announce(do="namespace", file=file)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file)
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        # The kernel binds a namespace only where mounts do not propagate, so the file is mounted on itself, as private.
+        self.run(["mount", "--bind", file, file])
+        self.run(["mount", "--make-private", file])
+        self.run(["unshare", f"--mount={file}", "--propagation", "private", "--", "/bin/sh", "-c", _FURNISH, "sh", path,
+                  " ".join(name for name in real if name in _BY_KERNEL), "yes" if "run" in real else "no",
+                  resolver, at, policy])
+        return file, notes
+
+    def _resolver(self, path: str, has_run: bool) -> tuple[str, str, str]:
+        """File to be seen as the target's resolv.conf, where to put it, and what to say if there is none."""
+        try:
+            with open("/etc/resolv.conf", "rb") as file:
+                content = file.read(65536)
+        except OSError:
+            return "", "", "The rescue system has no resolv.conf: names may not resolve in the target."
+        try:
+            at = _target.resolve(path, "etc/resolv.conf", missing=True)
+            status = _target.status(path, at, follow=False)
+        except LifeboatError:
+            at, status = "", None
+        if not (has_run and at.startswith("/run/")) and not (status and stat.S_ISREG(status.st_mode)):
+            return "", "", "The target's etc/resolv.conf leads to no file: names may not resolve in it."
+        _target.create(self.run_dir, "resolv.conf", content, 0o644, (os.geteuid(), os.getegid()))
+        return os.path.join(self.run_dir, "resolv.conf"), path + at, ""
+
+    @staticmethod
+    def _policy(path: str) -> str:
+        """The target's policy-rc.d, or "". One that allows nothing takes its place.
+
+        Where there is none, none can be shown without writing to it. Debian's invoke-rc.d starts nothing then either,
+        as it finds no run level and no systemd in the /run that it sees.
+        """
+        try:
+            at = _target.resolve(path, "usr/sbin/policy-rc.d")
+            status = _target.status(path, at, follow=False)
+        except LifeboatError:
+            return ""
+        return path + at if status is not None and stat.S_ISREG(status.st_mode) else ""
+
+    # Unmounting -----------------------------------------------------------------------------------------------------
+
+    def unmount(self, kill: bool = False, check: bool = False) -> dict[str, t.Any]:
+        """Undo exactly what the journal tells, in reverse. Return the result of the module."""
+        if check:
+            journal = Journal(self.run_dir)
+            unmounted = [step["target"] for step in reversed(self._present(journal))]
+            return {"changed": journal.exists, "unmounted": unmounted, "clean": not journal.exists,
+                    "diff": {"before": self._listing(journal), "after": ""}}
+        if not os.path.lexists(os.path.join(self.run_dir, _target.JOURNAL)):
+            return {"changed": False, "unmounted": [], "clean": True, "diff": {"before": "", "after": ""}}
+        with locked(self.run_dir):
+            journal = Journal(self.run_dir)
+            before = self._listing(journal)
+            unmounted = self._undo(journal, kill)
+        return {"changed": True, "unmounted": unmounted, "clean": True, "diff": {"before": before, "after": ""}}
+
+    def _undo(self, journal: Journal, kill: bool) -> list[str]:
+        """Leave the target. Raise Busy, with nothing changed, while it is in use, unless kill."""
+        present = self._present(journal)
+        self._nothing_foreign(journal)
+        self._nobody_uses(journal, present, kill)
+        unmounted = []
+        while journal.steps:
+            step = journal.steps[-1]
+            if step["do"] == "mount":
+                if step in present:
+                    self._umount(step["target"])
+                    unmounted.append(step["target"])
+                journal.left[step["number"]] = step["device"]
+            elif step["do"] == "namespace":
+                while self._mounted_at(step["file"]):
+                    self._umount(step["file"])
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(step["file"])
+            elif step["do"] == "setro":
+                self.run(["blockdev", "--setrw", step["device"]])
+            elif step["do"] == "mkdir":
+                # This also takes the mount out of namespaces that were copied from ours meanwhile.
+                with contextlib.suppress(OSError):
+                    os.rmdir(step["path"])
+            journal.steps.pop()
+            journal.save()
+        self._given_back(journal.left)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.run_dir, "resolv.conf"))
+        journal.end()
+        return unmounted
+
+    def _umount(self, target: str) -> None:
+        try:
+            self.run(["umount", "--", target], timeout=1800)
+        except LifeboatError as exc:
+            raise Busy(f"{target} cannot be unmounted: {exc.what}", "The rest is still mounted.",
+                       "Run it again when nothing uses it any more.") from exc
+
+    def _given_back(self, devices: dict[str, str]) -> None:
+        """Wait until the kernel is through with them and all is on the disks. A service's namespace may hold one."""
+        elsewhere = {mount.device for mount in self.kernel.mounts()}
+
+        def held() -> dict[str, str]:
+            return {number: path for number, path in devices.items()
+                    if number not in elsewhere and self.kernel.claimed(path)}
+
+        def late() -> LifeboatError:
+            holders = self.kernel.mounters(held())
+            return Busy(f"The kernel still uses {', '.join(held().values())}: "
+                        f"{', '.join(map(str, holders)) or 'nobody can be named'}.", "All is unmounted here.",
+                        "End these processes, and run lifeboat.rescue.storage_mount with state=unmounted again.")
+
+        Wait(self.patience, Backoff(0.01, 0.5)).until(lambda: None if held() else True, late)
+        for path in devices.values():
+            self.run(["blockdev", "--flushbufs", path])
+
+    def _nothing_foreign(self, journal: Journal) -> None:
+        known = {(step["number"], step["target"]) for step in journal.mounts}
+        foreign = [mount for mount in self.kernel.mounts() if (mount.device, mount.point) not in known
+                   and journal.path and (mount.point + "/").startswith(journal.path + "/")]
+        if foreign:
+            raise Busy("Not mounted by storage_mount, but in the target: " +
+                       ", ".join(f"{mount.source} at {mount.point}" for mount in foreign) + ".",
+                       "Nothing was unmounted.", "Unmount it first.")
+
+    def _nobody_uses(self, journal: Journal, present: list[dict[str, t.Any]], kill: bool) -> None:
+        numbers = {step["number"] for step in present}
+        namespace = self._namespace(journal)
+
+        def users() -> list[Process]:
+            return self.kernel.users(numbers, namespace) if numbers or namespace else []
+
+        found = users()
+        if not found:
+            return
+        listing = ", ".join(map(str, found))
+        if not kill:
+            raise Busy(f"The target is in use: {listing}.", "Nothing was unmounted.",
+                       "End these processes, or set kill_processes=true.",
+                       {"processes": [{"pid": process.pid, "command": process.command} for process in found]})
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in users():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+            with contextlib.suppress(Busy):
+                wait = Wait(self.patience, Backoff(0.02, 0.5))
+                wait.until(lambda: None if users() else True, lambda: Busy("The target is still in use."))
+                return
+        raise Busy(f"The target is in use by processes that do not end: {', '.join(map(str, users()))}.",
+                   "Nothing was unmounted.")
+
+    # What is there --------------------------------------------------------------------------------------------------
+
+    def _mounted_at(self, path: str) -> list[Mount]:
+        return [mount for mount in self.kernel.mounts() if mount.point == os.path.realpath(path)]
+
+    def _present(self, journal: Journal) -> list[dict[str, t.Any]]:
+        """The mounts of the journal that the kernel knows."""
+        there = {(mount.device, mount.point) for mount in self.kernel.mounts()}
+        return [step for step in journal.mounts if (step["number"], step["target"]) in there]
+
+    def _stands(self, journal: Journal) -> bool:
+        return len(self._present(journal)) == len(journal.mounts) and self._namespace(journal) is not None
+
+    def _namespace(self, journal: Journal) -> tuple[int, int] | None:
+        """Device and inode of the namespace, where it is there."""
+        for step in journal.steps:
+            if step["do"] == "namespace" and any(mount.fstype == "nsfs" for mount in self._mounted_at(step["file"])):
+                status = os.stat(step["file"])
+                return status.st_dev, status.st_ino
+        return None
+
+    def _same(self, mounted: dict[str, t.Any], wanted: str | None) -> bool:
+        return wanted is None or wanted in (mounted["id"], mounted["root"]) or \
+            (wanted.startswith("/dev/") and os.path.realpath(wanted) == mounted["root"])
+
+    def _listing(self, journal: Journal) -> str:
+        """The mounts of the journal as text for a diff."""
+        present = self._present(journal)
+        by_place = {(mount.device, mount.point): mount for mount in self.kernel.mounts()}
+        return "".join(f"{step['device']} on {step['target']} type {step['type']} "
+                       f"({by_place[step['number'], step['target']].options})\n" for step in present)
+
+
+def _skip(entry: _fstab.Entry, reason: str) -> dict[str, t.Any]:
+    return {"spec": entry.spec, "file": entry.file, "reason": reason}
+
+
+def _is_directory(path: str, name: str) -> bool:
+    status = _target.status(path, name, follow=False)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _checked_path(path: str) -> str:
+    if not path.startswith("/") or ".." in path.split("/") or posixpath.normpath(path).strip("/") == "":
+        raise BadInput(f"path must be an absolute path without '..' and not the root, but it is {path!r}.",
+                       "Nothing was mounted.")
+    path = "/" + posixpath.normpath(path).strip("/")
+    real = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise BadInput(f"{path} is not a directory.", "Nothing was mounted.")
+    return real

@@ -1,0 +1,321 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which file systems hold an installed system, found by reading them. Private to this collection."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import struct
+import typing as t
+
+from .. import _target
+from .._errors import LifeboatError, TargetError
+from .._run import Runner
+from . import _fstab
+from ._apart import apart
+from ._devices import BIOS_BOOT, ESP, EXT, MOUNTABLE, Device, Devices
+from ._kernel import Kernel
+
+_OS_KEYS = ("id", "id_like", "name", "version", "version_id", "pretty_name")
+_OS_RELEASE = ("etc/os-release", "usr/lib/os-release", "lib/os-release")  # the last one: a /usr of its own
+_OLD_RELEASE = ("etc/redhat-release", "etc/SuSE-release", "etc/debian_version")
+_SHELLS = ("bin/sh", "usr/bin/sh", "usr/bin/bash", "bin/bash")
+# elf.h: e_machine, and whether the data are big-endian.
+_MACHINES = {(3, False): "i386", (62, False): "x86_64", (40, False): "armv7l", (183, False): "aarch64",
+             (243, False): "riscv64", (21, False): "ppc64le", (21, True): "ppc64", (22, True): "s390x",
+             (258, False): "loongarch64"}
+_KERNEL = re.compile(r"(?:vmlinuz|vmlinux|Image|kernel)-(?P<version>.+?)(?:\.old|\.bak)?\Z")
+_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*\Z")
+
+
+@dataclasses.dataclass
+class Content:
+    """What one file system was found to hold.
+
+    unread: why it could not be read, or "". replay: whether its journal must be replayed before it is whole (None: not
+    known). root: it looks like the root of an installed system. The rest is what was found, as far as it is there.
+    """
+
+    unread: str = ""
+    replay: bool | None = None
+    root: bool = False
+    os: dict[str, str] = dataclasses.field(default_factory=dict)
+    hostname: str = ""
+    arch: str = ""
+    fstab: str = ""
+    kernels: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
+    grub: list[str] = dataclasses.field(default_factory=list)
+    efi: list[str] = dataclasses.field(default_factory=list)
+    host_keys: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class System:
+    """One installed system. notes: what is odd about it, in sentences."""
+
+    id: str
+    root: Device
+    content: Content
+    fstab: list[_fstab.Entry]
+    notes: list[str]
+    arch: str
+    kernels: list[dict[str, t.Any]]
+    boot_mode: str
+
+    def as_result(self) -> dict[str, t.Any]:
+        """JSON data for the result of a module."""
+        return {
+            "id": self.id, "root": self.root.path, "label": self.root.tag.get("LABEL"), "os": self.content.os,
+            "hostname": self.content.hostname or None, "arch": self.arch or None, "boot_mode": self.boot_mode,
+            "kernels": self.kernels, "fstab": [dataclasses.asdict(entry) for entry in self.fstab],
+            "ssh_host_keys": self.content.host_keys, "notes": self.notes,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.content.os.get('pretty_name', 'unknown system')} on {self.root.path})"
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+def look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
+    """Read each file system that may belong to an installed system. Nothing is changed on any. Path to content."""
+    found: dict[str, Content] = {}
+    wanted: list[Device] = []
+    for device in devices.candidates():
+        if device.type not in MOUNTABLE or device.unsupported:
+            continue
+        content = found[device.path] = Content(replay=_ext_replay(kernel, device))
+        if device.used and not device.mounted:
+            content.unread = device.used
+        else:
+            wanted.append(device)
+    if wanted:
+        answers = apart(lambda: _look_at(run, kernel, wanted))
+        for path, answer in answers.items():
+            if answer["replay"] is None:
+                answer["replay"] = found[path].replay
+            found[path] = Content(**answer)
+    return found
+
+
+def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.Any]:
+    """Runs in a mount namespace of its own."""
+    scratch = None
+    found = {}
+    if not os.path.exists("/dev/loop-control"):
+        # udev makes it before the module is loaded, but not every rescue system has udev do that.
+        run(["modprobe", "-q", "loop"], check=False)
+    for number, device in enumerate(wanted):
+        content, place = Content(), device.mounted
+        if not place:
+            scratch = scratch or _scratch(run, wanted)
+            place = os.path.join(scratch, str(number))
+            os.mkdir(place)
+            content.unread, content.replay = _mount(run, kernel, device, place)
+        elif not kernel.is_on(place, device.number):
+            content.unread = f"Something else is mounted over {place}."
+        if not content.unread:
+            try:
+                _read(place, content)
+            except (LifeboatError, OSError) as exc:
+                content.unread = str(exc)
+        found[device.path] = dataclasses.asdict(content)
+    return found
+
+
+def _scratch(run: Runner, wanted: list[Device]) -> str:
+    """An empty directory in memory, over one that is there in every system and not needed here."""
+    for place in ("/media", "/srv", "/opt", "/mnt", "/tmp"):
+        if os.path.isdir(place) and not os.path.islink(place) and \
+                not any((device.mounted + "/").startswith(place + "/") for device in wanted):
+            run(["mount", "-t", "tmpfs", "-o", "mode=0700,nodev,nosuid,noexec", "tmpfs", place])
+            return place
+    raise TargetError("The rescue system has no directory to mount something on for a moment.")
+
+
+def _mount(run: Runner, kernel: Kernel, device: Device, place: str) -> tuple[str, bool | None]:
+    """Mount it so that no byte of it changes. Return why it could not be, or "", and whether a replay is due."""
+    common = "ro,nodev,nosuid,noexec"
+    # ext4 works off its list of orphaned inodes even with ro,noload, which writes, and XFS replays its log with ro.
+    # Only a read-only device holds them back.
+    if device.type in EXT:
+        tries: list[tuple[str, bool | None]] = [(f"{common},loop,noload", None)]
+        if not _ext_orphans(kernel, device):
+            tries.append((f"{common},noload", None))
+    elif device.type == "xfs":
+        tries = [(f"{common},loop,nouuid", False), (f"{common},loop,nouuid,norecovery", True),
+                 (f"{common},nouuid,norecovery", None)]
+    else:
+        tries = [(f"{common},loop", None), (common, None)]
+    why = ""
+    for options, replay in tries:
+        done = run(["mount", "-t", "ext4" if device.type in EXT else device.type, "-o", options, "--",
+                    device.path, place], check=False)
+        if done.rc == 0:
+            return "", replay
+        why = why or (done.err.strip() or f"exit code {done.rc}").splitlines()[0][:500]
+    return f"It cannot be mounted: {why}", None
+
+
+def _superblock(kernel: Kernel, device: Device) -> bytes:
+    """The superblock of an ext2, ext3 or ext4, or b"" (the offsets: Documentation/filesystems/ext4 of the kernel)."""
+    block = kernel.head(device.path, 1024, 1024) if device.type in EXT else b""
+    return block if len(block) == 1024 and block[0x38:0x3A] == b"\x53\xef" else b""
+
+
+def _ext_replay(kernel: Kernel, device: Device) -> bool | None:
+    block = _superblock(kernel, device)
+    return bool(struct.unpack_from("<I", block, 0x60)[0] & 0x4) if block else None  # INCOMPAT_RECOVER
+
+
+def _ext_orphans(kernel: Kernel, device: Device) -> bool:
+    block = _superblock(kernel, device)
+    if not block:
+        return True
+    # s_last_orphan, or RO_COMPAT_ORPHAN_PRESENT
+    return bool(struct.unpack_from("<I", block, 0xE8)[0] or struct.unpack_from("<I", block, 0x64)[0] & 0x10000)
+
+
+def _read(root: str, content: Content) -> None:
+    names = _target.names(root, "/")
+    release = next((path for path in (*_OS_RELEASE, *_OLD_RELEASE)
+                    if _target.status(root, path, follow=False)), "")
+    content.root = "etc" in names and bool(_target.status(root, "etc/fstab") or release.startswith("etc/")) and \
+        bool({"usr", "bin", "sbin"}.intersection(names))
+    for path in _OS_RELEASE:
+        content.os = content.os or _os_release(_text(root, path, 65536))
+    if not content.os and release in _OLD_RELEASE:
+        content.os = _os({"pretty_name": _text(root, release, 65536).strip().split("\n")[0][:200]})
+    content.arch = next((arch for arch in (_arch(root, path) for path in _SHELLS) if arch), "")
+    for place in ("boot", "."):
+        content.kernels = content.kernels or _kernels(_target.names(root, place))
+        for folder in ("grub", "grub2"):
+            content.grub += [name for name in _target.names(root, f"{place}/{folder}")
+                             if re.match(r"[a-z0-9_]+-(pc|efi|ieee1275|emu|uboot)\Z", name)]
+    content.efi = next((found for found in (_target.names(root, path) for path in ("EFI", "efi", "boot/efi/EFI"))
+                        if found), [])[:100]
+    if content.root:
+        content.hostname = _text(root, "etc/hostname", 4096).strip().split("\n")[0][:253]
+        # One byte more than is used, so that it can be told that there was more.
+        content.fstab = _text(root, "etc/fstab", _fstab.LARGEST + 1, cut=True)
+        content.host_keys = _host_keys(root)
+
+
+def _text(root: str, path: str, limit: int, cut: bool = False) -> str:
+    """Content of a file, "" where there is none of at most limit bytes. With cut: its first limit bytes."""
+    try:
+        return _target.read(root, path, limit, cut).decode("utf-8", "surrogateescape")
+    except LifeboatError:
+        return ""
+
+
+def _os_release(text: str) -> dict[str, str]:
+    """os-release(5): assignments as a shell reads them."""
+    values = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals and name.lower() in _OS_KEYS:
+            try:
+                values[name.lower()] = " ".join(shlex.split(value))[:200]
+            except ValueError:
+                continue
+    return _os(values) if values else {}
+
+
+def _os(values: dict[str, str]) -> dict[str, str]:
+    words = f"{values.get('id', '')} {values.get('id_like', '')} {values.get('pretty_name', '')}".lower().split()
+    for family, names in (("debian", ("debian", "ubuntu")), ("redhat", ("rhel", "fedora", "centos", "red", "redhat")),
+                          ("suse", ("suse", "opensuse", "sles", "sled")), ("arch", ("arch", "archlinux")),
+                          ("alpine", ("alpine",)), ("gentoo", ("gentoo",))):
+        if any(name in words for name in names):
+            return {**values, "family": family}
+    return values
+
+
+def _arch(root: str, path: str) -> str:
+    try:
+        head = _target.read(root, path, 20, cut=True)
+    except LifeboatError:
+        return ""
+    if len(head) < 20 or head[:4] != b"\x7fELF":
+        return ""
+    big = head[5] == 2
+    machine = struct.unpack_from(">H" if big else "<H", head, 18)[0]
+    return _MACHINES.get((machine, big), f"elf-{machine}")
+
+
+def _kernels(names: list[str]) -> list[dict[str, t.Any]]:
+    found = []
+    for name in names:
+        match = _KERNEL.match(name)
+        if match and not name.endswith((".hmac", ".old", ".bak")):
+            version = match.group("version")
+            images = (f"initrd.img-{version}", f"initramfs-{version}.img", f"initrd-{version}", f"initramfs-{version}")
+            found.append({"version": version, "initramfs": any(image in names for image in images)})
+    return found[:100]
+
+
+def _host_keys(root: str) -> list[str]:
+    keys: list[str] = []
+    for name in _target.names(root, "etc/ssh"):
+        if re.match(r"ssh_host_[a-z0-9_]+_key\.pub\Z", name) and len(keys) < 20:
+            key = " ".join(_text(root, f"etc/ssh/{name}", 16384).split()[:2])
+            if _KEY.match(key):
+                keys.append(key)
+    return keys
+
+
+# Judging ------------------------------------------------------------------------------------------------------------
+
+
+def judge(devices: Devices, contents: t.Mapping[str, Content]) -> list[System]:
+    """The installed systems among what was read."""
+    systems = []
+    for path, content in contents.items():
+        if not content.root:
+            continue
+        root = devices.all[path]
+        entries, cut = _fstab.parse(content.fstab.encode("utf-8", "surrogateescape"))
+        notes = ["The system's fstab is so long that its end was not read."] if cut else []
+        notes += _fstab.resolve(entries, root, devices)
+        at = {entry.file: contents.get(entry.device or "", Content()) for entry in entries
+              if entry.status == _fstab.RESOLVED or (entry.device and entry.reason == "It is marked noauto.")}
+        usr, boot = at.get("/usr", Content()), at.get("/boot", Content())
+        content.os = content.os or usr.os
+        systems.append(System(
+            id=_id(root, devices), root=root, content=content, fstab=entries, notes=notes,
+            arch=content.arch or usr.arch, kernels=boot.kernels or content.kernels,
+            boot_mode=_boot_mode(root, devices, [content, boot, at.get("/boot/efi", Content()),
+                                                 at.get("/efi", Content())], set(at))))
+    return systems
+
+
+def _id(root: Device, devices: Devices) -> str:
+    for tag in ("UUID", "PART_ENTRY_UUID"):
+        value = root.tag.get(tag, "")
+        if value and [device.path for device in devices.tagged(tag, value)] == [root.path]:
+            return value
+    return root.path
+
+
+def _boot_mode(root: Device, devices: Devices, contents: list[Content], points: set[str]) -> str:
+    """bios or uefi as far as the evidence agrees, else unknown."""
+    modes = set()
+    for platform in (platform for content in contents for platform in content.grub):
+        modes.add("bios" if platform.endswith("-pc") else "uefi" if platform.endswith("-efi") else "unknown")
+    if any(content.efi for content in contents):
+        modes.add("uefi")
+    if not modes:
+        disk = devices.disk_of(root)
+        types = {device.tag.get("PART_ENTRY_TYPE", "") for device in devices if disk.path in device.on}
+        if points.intersection(("/boot/efi", "/efi")) or ESP in types or "0xef" in types:
+            modes.add("uefi")
+        if BIOS_BOOT in types or disk.tag.get("PTTYPE") == "dos":
+            modes.add("bios")
+    return modes.pop() if len(modes) == 1 else "unknown"

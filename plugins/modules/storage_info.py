@@ -1,0 +1,223 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: storage_info
+short_description: Find disks, file systems and installed systems
+version_added: 0.1.0
+author:
+  - The lifeboat.rescue contributors (@lifeboat-rescue)
+description:
+  - Tells which disks and file systems a server has, and which installed systems are on them. It runs in the rescue
+    system.
+  - Installed systems are found by what is on the file systems, never by their names or order. Their C(fstab) is
+    resolved line by line against what is really there.
+  - Nothing is changed. File systems are read in a mount namespace of the module's own, without a replay of their
+    journals, over read-only loop devices, so that not one byte on the disks changes.
+  - Disks that the rescue system itself uses are listed, and marked, and not read.
+requirements:
+  - Python 3.8 or later, lsblk, blkid, mount. Must be run as root.
+extends_documentation_fragment:
+  - lifeboat.rescue.attributes
+attributes:
+  diff_mode:
+    description: This module changes nothing.
+    support: none
+  idempotent:
+    description: This module changes nothing.
+    support: full
+notes:
+  - Only plain partitions and whole disks with ext2, ext3, ext4, xfs or vfat are read. Members of md arrays, LVM, LUKS,
+    btrfs and others are listed with the reason why they are not.
+seealso:
+  - module: lifeboat.rescue.storage_mount
+"""
+
+EXAMPLES = r"""
+- name: See what is on the disks
+  hosts: web1.rescue
+  gather_facts: false
+  tasks:
+    - name: Find the installed systems
+      lifeboat.rescue.storage_info:
+      register: storage
+
+    - name: Show them
+      ansible.builtin.debug:
+        msg: "{{ storage.systems }}"
+"""
+
+RETURN = r"""
+disks:
+  description: The disks, and other block devices that lie on no other.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    device:
+      description: Path in the rescue system.
+      type: str
+      sample: /dev/sda
+    kind:
+      description: Its type, as C(lsblk) says.
+      type: str
+      sample: disk
+    size:
+      description: Bytes.
+      type: int
+    read_only:
+      description: Whether it can be written to.
+      type: bool
+    model:
+      description: As it says of itself.
+      type: str
+    serial:
+      description: As it says of itself.
+      type: str
+    wwn:
+      description: World wide name.
+      type: str
+    transport:
+      description: How it is connected.
+      type: str
+      sample: nvme
+    by_id:
+      description: Its names in C(/dev/disk/by-id).
+      type: list
+      elements: str
+    table:
+      description: Type of its partition table, C(gpt) or C(dos).
+      type: str
+    partitions:
+      description: Paths of its partitions.
+      type: list
+      elements: str
+    rescue:
+      description: Whether the rescue system uses it. Nothing on such a disk is ever read or mounted.
+      type: bool
+    reason:
+      description: How that was seen.
+      type: str
+filesystems:
+  description: What is recognised on disks and partitions, also when it is not supported.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    device:
+      description: Path in the rescue system.
+      type: str
+    disk:
+      description: Path of the disk that it is on.
+      type: str
+    size:
+      description: Bytes.
+      type: int
+    type:
+      description: As C(blkid) says, for example C(ext4), C(swap) or C(LVM2_member).
+      type: str
+    uuid:
+      description: UUID of the file system.
+      type: str
+    label:
+      description: Label of the file system.
+      type: str
+    partuuid:
+      description: UUID of the partition.
+      type: str
+    partlabel:
+      description: Name of the partition.
+      type: str
+    by_id:
+      description: Its names in C(/dev/disk/by-id).
+      type: list
+      elements: str
+    mounted:
+      description: Where it is mounted.
+      type: str
+    rescue:
+      description: Whether it is on a disk that the rescue system uses.
+      type: bool
+    supported:
+      description: Whether this collection knows how to mount it.
+      type: bool
+    needs_replay:
+      description: Whether its journal will be replayed when it is mounted for writing. Null where that is not known.
+      type: bool
+    reason:
+      description: Why it was not read.
+      type: str
+systems:
+  description: The installed systems.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: What to give to M(lifeboat.rescue.storage_mount) as its
+        O(lifeboat.rescue.storage_mount#module:system). The UUID of the root file system, or else of its partition,
+        where it is the only one with it. Else the device.
+      type: str
+    root:
+      description: Device of its root file system.
+      type: str
+    label:
+      description: Label of its root file system.
+      type: str
+    os:
+      description: From its C(os-release), the keys C(id), C(id_like), C(name), C(version), C(version_id),
+        C(pretty_name) as far as they are there. C(family) is C(debian), C(redhat), C(suse), C(arch), C(alpine) or
+        C(gentoo), or not there.
+      type: dict
+    hostname:
+      description: From its C(/etc/hostname).
+      type: str
+    arch:
+      description: What its programs are made for, as C(uname -m) says.
+      type: str
+      sample: x86_64
+    boot_mode:
+      description: What its boot loader is made for, as far as the evidence agrees.
+      type: str
+      sample: bios
+    kernels:
+      description: Kernels, each with its C(version) and whether there is an C(initramfs) for it.
+      type: list
+      elements: dict
+    fstab:
+      description: The lines of its C(fstab), each with C(line), C(spec), C(file), C(vfstype), C(options) and what was
+        made of it. The C(device) that is meant, the C(status) C(resolved), C(skipped) or C(unresolved), and the
+        C(reason).
+      type: list
+      elements: dict
+    ssh_host_keys:
+      description: Its public SSH host keys.
+      type: list
+      elements: str
+    notes:
+      description: What is odd about it.
+      type: list
+      elements: str
+failure:
+  description: What failed (C(code), C(message)), what state the server is in (C(state)), what to do next (C(todo)),
+    and C(details).
+  returned: failure
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _module, _mounting
+
+
+def main():
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    _module.answer(module, lambda: {"changed": False, **_mounting.Storage().info()})
+
+
+if __name__ == "__main__":
+    main()
