@@ -1,0 +1,165 @@
+#!/usr/bin/python
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: user_password
+short_description: Let a user of a mounted system log in again
+version_added: 0.1.0
+author:
+  - The lifeboat.rescue contributors (@lifeboat-rescue)
+description:
+  - Sets, locks or unlocks the password of a user in the installed system that is mounted in the rescue system, and
+    puts SSH keys into place.
+  - It works on the files of that system, so that a broken system can be repaired. A plain password is hashed by the
+    method that the installed system itself uses (C(pam_unix), else C(ENCRYPT_METHOD) of C(/etc/login.defs)).
+  - C(/etc/shadow) is changed in that one line only. It keeps its owner, mode, extended attributes and SELinux label,
+    and a backup under the same protection is left beside it. It is read again and put back if it does not prove
+    right.
+  - Warns of what in the installed system would still keep the user out, such as C(PermitRootLogin) of its SSH server.
+extends_documentation_fragment:
+  - lifeboat.rescue.attributes
+attributes:
+  diff_mode:
+    details:
+      - Shows no password and no hash.
+  idempotent:
+    description: When run twice in a row with the same arguments, the second run changes nothing and says so.
+    support: full
+    details:
+      - A plain password is compared with the hash that is there.
+options:
+  root:
+    description:
+      - Where the installed system is mounted.
+      - V(/) is the system that runs, which is of use in check mode, to ask whether anything would be changed.
+    type: path
+    default: /mnt/target
+  user:
+    description: Name of the user. It must be in C(/etc/passwd) there.
+    type: str
+    default: root
+  password:
+    description: The new password, in the clear.
+    type: str
+  password_hash:
+    description:
+      - The hash of the new password, as in C(/etc/shadow).
+      - A kind of hash that the installed system does not know is refused.
+    type: str
+  locked:
+    description:
+      - Whether log-in by password is locked. SSH keys are not affected.
+      - The default is to unlock it with a new password, and to leave it as it is without one.
+      - V(true) goes with neither O(password) nor O(password_hash).
+    type: bool
+  clear_expiry:
+    description:
+      - Lift the expiry of the account, and the need to change the password at the next log-in.
+      - Left as they are without it, with a warning.
+    type: bool
+    default: false
+  authorized_keys:
+    description:
+      - Public SSH keys that may log in, as the lines of C(.pub) files, options before them allowed.
+      - They go where the SSH server of the installed system reads them, with the owner and modes that it wants.
+    type: list
+    elements: str
+  exclusive:
+    description: Remove all other SSH keys of the user. Without O(authorized_keys), all of them.
+    type: bool
+    default: false
+seealso:
+  - module: lifeboat.rescue.storage_mount
+  - module: lifeboat.rescue.firewall_ssh
+"""
+
+EXAMPLES = r"""
+- name: Set root's password
+  lifeboat.rescue.user_password:
+    password: "{{ vaulted_root_password }}"
+
+- name: Let admin in by key, whatever else is wrong with the account
+  lifeboat.rescue.user_password:
+    user: admin
+    clear_expiry: true
+    authorized_keys:
+      - "{{ lookup('ansible.builtin.file', '~/.ssh/id_ed25519.pub') }}"
+
+- name: Lock an account that was broken into, with all its keys
+  lifeboat.rescue.user_password:
+    user: deploy
+    locked: true
+    exclusive: true
+"""
+
+RETURN = r"""
+user:
+  description: The user.
+  returned: success
+  type: str
+done:
+  description: What was done, or would be in check mode, one text for each thing.
+  returned: success
+  type: list
+  elements: str
+  sample: ["password set (yescrypt)", "password unlocked"]
+files:
+  description: The files that were written, as paths in the installed system. Empty in check mode.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The file.
+      type: str
+    backup:
+      description: The copy of its old content beside it. Null for a new file.
+      type: str
+failure:
+  description:
+    - What failed (C(code), C(message)), what state the server is in (C(state)), what to do next (C(todo)), and
+      C(details).
+  returned: failure
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils import _accounts
+from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import LifeboatError
+from ansible_collections.lifeboat.rescue.plugins.module_utils._run import Runner
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "default": "/mnt/target"},
+            "user": {"type": "str", "default": "root"},
+            "password": {"type": "str", "no_log": True},
+            "password_hash": {"type": "str", "no_log": True},
+            "locked": {"type": "bool"},
+            "clear_expiry": {"type": "bool", "default": False},
+            "authorized_keys": {"type": "list", "elements": "str", "no_log": False},
+            "exclusive": {"type": "bool", "default": False},
+        },
+        mutually_exclusive=[("password", "password_hash")],
+        supports_check_mode=True,
+    )
+    options = dict(module.params)
+    root = options.pop("root")
+    try:
+        result = _accounts.fulfil(Runner(), root, _accounts.Wish(**options), check_mode=module.check_mode)
+    except LifeboatError as exc:
+        module.fail_json(**exc.as_result())
+    else:
+        for warning in result.pop("warnings"):
+            module.warn(warning)
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
