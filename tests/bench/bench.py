@@ -1,0 +1,185 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The benchmarks, each beside its peer in one run, on one machine of the lab. `./dev bench` runs them.
+
+(a) Seconds from the moment that the rescue system's sshd first accepts a log-in (seen by a prober of its own) to the end of
+    the command `ansible … rescue_mode state=present`.
+(b) `state=present` on a server that is there already, against a bare Python script that makes the same calls.
+(c) Seconds per task through chroot_ssh against ansible.builtin.ssh (tests/bench/chroot_ssh.py).
+(d) The whole chain, minus the time in which the machine was rebooting: from the request to the first log-in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import paramiko
+
+from lifeboat_lab.demo import Demo
+from lifeboat_lab.images import ensure
+from lifeboat_lab.world import Host, World
+
+BENCH = Path(__file__).parent
+GOALS = {"a": 1.0, "b": 1.3, "d": 15.0}
+
+# The peer of (b): what somebody would write who only wants to know whether the server is there.
+SCRIPT = """
+import sys
+import ovh, paramiko
+ovh.client.ENDPOINTS[sys.argv[1]] = sys.argv[1]
+server = ovh.Client(sys.argv[1]).get("/dedicated/server/" + sys.argv[2])
+client = paramiko.SSHClient()
+client.load_host_keys(sys.argv[4])
+client.connect(server["ip"], int(sys.argv[3]), "root", key_filename=sys.argv[5], look_for_keys=False, allow_agent=False)
+_stdin, stdout, _stderr = client.exec_command("cat /proc/sys/kernel/random/boot_id /proc/uptime /proc/mounts")
+assert server["bootId"] and stdout.read()
+client.close()
+"""
+
+
+class Prober(threading.Thread):
+    """Tries to log in, over and over, and notes when that first works."""
+
+    def __init__(self, host: Host, key: Path):
+        super().__init__(daemon=True)
+        self.host, self.key = host, paramiko.Ed25519Key.from_private_key_file(str(key))
+        self.accepted_at: float | None = None
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            if self.host.banner(3) is None:
+                self.ended.wait(0.1)
+                continue
+            try:
+                with paramiko.Transport((self.host.machine.address, self.host.machine.port)) as transport:
+                    transport.banner_timeout = 30
+                    transport.start_client(timeout=30)
+                    transport.auth_publickey("root", self.key)
+                    self.accepted_at = time.monotonic()
+                    return
+            except (paramiko.SSHException, OSError, EOFError):
+                self.ended.wait(0.1)
+
+    def stop(self) -> float:
+        """When the log-in first worked."""
+        self.ended.set()
+        self.join()
+        assert self.accepted_at is not None, "the prober never got in"
+        return self.accepted_at
+
+
+def bench_enter(world: World, key: Path) -> float:
+    """(a)"""
+    prober = Prober(world.hosts["web1"], key)
+    prober.start()
+    done = world.ansible("web1", "-m", "lifeboat.rescue.rescue_mode", "-a", f"state=present private_key_file={key}")
+    returned = time.monotonic()
+    assert done.returncode == 0, done.stdout
+    return returned - prober.stop()
+
+
+def bench_present(world: World, key: Path, rounds: int) -> dict[str, list[float]]:
+    """(b)"""
+    host = world.hosts["web1"]
+    known_hosts = next(world.sessions.rglob("known_hosts"))
+    commands = {
+        "script": [sys.executable, "-c", SCRIPT, world.api.url, host.server.name, str(host.machine.port), str(known_hosts), str(key)],
+        "ansible": world.command("ansible", ["web1", "-m", "lifeboat.rescue.rescue_mode", "-a",
+                                             f"state=present private_key_file={key}"]),
+    }
+    figures: dict[str, list[float]] = {name: [] for name in commands}
+    for _round in range(rounds):
+        for name, argv in commands.items():
+            began = time.monotonic()
+            done = subprocess.run(argv, env=world.ansible_environment(), capture_output=True, text=True, check=False, timeout=120)
+            figures[name].append(time.monotonic() - began)
+            assert done.returncode == 0, done.stdout + done.stderr
+    return figures
+
+
+def bench_chroot(world: World, key: Path, tasks: int, rounds: int) -> dict[str, dict[str, float]]:
+    """(c), with the target mounted."""
+    host = world.hosts["web1"]
+    done = world.ansible_playbook("lifeboat.rescue.enter", "-e", "rescue_hosts=web1", "-e", f"lifeboat_private_key_file={key}")
+    assert done.returncode == 0, done.stdout
+    done = subprocess.run([sys.executable, str(BENCH / "chroot_ssh.py"), "--host", host.machine.address, "--port",
+                           str(host.machine.port), "--key", str(key), "--known-hosts", str(next(world.sessions.rglob("known_hosts"))),
+                           "--tasks", str(tasks), "--rounds", str(rounds), "--json"],
+                          env=world.ansible_environment(), capture_output=True, text=True, check=False, timeout=3600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(json.loads(done.stdout)["seconds_per_task"])
+
+
+def bench_chain(world: World, key: Path, directory: Path) -> dict[str, float]:
+    """(d). The machine reboots from when that is asked for until it first accepts a log-in."""
+    host = world.hosts["web1"]
+    variables = directory / "vault.yml"
+    variables.write_text(json.dumps({"reset_root_password_password": "correct horse battery 8"}))
+    argv = world.command("ansible-playbook", [
+        "lifeboat.rescue.rescue", "-e", "rescue_hosts=web1", "-e", "rescue_tasks=reset_root_password,fix_firewall",
+        "-e", f"@{variables}", "-e", f"lifeboat_private_key_file={key}"])
+    began = time.monotonic()
+    process = subprocess.Popen(argv, env=world.ansible_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    said, asked, probers = [], [], []
+    for line in process.stdout:
+        said.append(line)
+        if ": asking " in line and "reboot" in line:
+            asked.append(time.monotonic())
+            # The key of the rescue system is not that of the installed one.
+            probers.append(Prober(host, key if len(asked) == 1 else world.admin_key))
+            probers[-1].start()
+    assert process.wait(60) == 0, "".join(said)
+    total = time.monotonic() - began
+    assert len(asked) == 2, "".join(said)
+    booting = [prober.stop() - when for prober, when in zip(probers, asked, strict=True)]
+    return {"total": total, "into rescue": booting[0], "back": booting[1], "chain": total - sum(booting)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tasks", type=int, default=50)
+    options = parser.parse_args()
+    images = ensure(lambda line: print(line, file=sys.stderr, flush=True))
+    with tempfile.TemporaryDirectory(prefix="lifeboat-bench-") as name:
+        directory = Path(name)
+        key = directory / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        with World(directory / "world", images=images) as world:
+            # In the order in which one machine can serve them: (d) from a locked system, the others in rescue.
+            world.hosts["web1"].machine.power_on()
+            world.hosts["web1"].wait_for_ssh(300)
+            Demo(world.hosts["web1"], time.monotonic()).lock_out()
+            chain = bench_chain(world, key, directory)
+            after_accept = bench_enter(world, key)
+            present = bench_present(world, key, options.rounds)
+            chroot = bench_chroot(world, key, options.tasks, 3)
+    low, middle = ({name: function(values) for name, values in present.items()} for function in (min, statistics.median))
+    print(f"\n{os.cpu_count()} cores; seconds unless said otherwise; min (median) where there are two")
+    print(f"(a) from the first log-in accepted to the return of rescue_mode: {after_accept:.2f}, goal {GOALS['a']}")
+    print(f"(b) state=present when there already: script {low['script']:.2f} ({middle['script']:.2f}), ansible "
+          f"{low['ansible']:.2f} ({middle['ansible']:.2f}), ratio {low['ansible'] / low['script']:.2f} "
+          f"({middle['ansible'] / middle['script']:.2f}), goal {GOALS['b']}")
+    for mode, row in chroot.items():
+        print(f"(c) per task, {mode}: ssh {row['ssh_min']:.3f} ({row['ssh_median']:.3f}), chroot_ssh {row['chroot_ssh_min']:.3f} "
+              f"({row['chroot_ssh_median']:.3f}), ratio {row['ratio_min']:.3f} ({row['ratio_median']:.3f}), goal {row['goal']}")
+    print(f"(d) the chain without the reboots: {chain['chain']:.1f}, goal {GOALS['d']:.0f} "
+          f"(in all {chain['total']:.1f}; into rescue {chain['into rescue']:.1f}, back {chain['back']:.1f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whole jobs on machines that really boot. PYTHONPATH has the collection's tree and tests/lab."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lifeboat_lab.demo import LOCKED_OUT
+from lifeboat_lab.images import File
+from lifeboat_lab.machine import Installed
+from lifeboat_lab.world import World
+
+PASSWORD = "correct horse battery 8"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """One server that is off; its installed system lets the administrator in."""
+    with World(tmp_path / "world") as made:
+        yield made
+
+
+@pytest.fixture
+def locked_world(tmp_path: Path) -> Iterator[World]:
+    """One server that is off; its installed system's firewall lets nobody in by SSH, and its root password is unknown."""
+    with World(tmp_path / "world", files={"/etc/nftables.conf": File(LOCKED_OUT.encode(), 0o755)}) as made:
+        yield made
+
+
+@pytest.fixture
+def running(world: World) -> World:
+    """One server whose installed system runs."""
+    host = world.hosts["web1"]
+    host.machine.power_on(Installed())
+    host.wait_for_ssh(240)
+    return world
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
+    """Variables with the new root password, as a vault would hold them."""
+    path = tmp_path / "vault.yml"
+    path.touch(0o600)
+    path.write_text(json.dumps({"reset_root_password_password": PASSWORD}))
+    return path

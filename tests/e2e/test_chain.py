@@ -1,0 +1,151 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The whole job on a server that locks everyone out: plan, do, repeat; what it left, and what it did not."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+from lifeboat_lab.demo import Demo
+from lifeboat_lab.inspect import diff_manifests, inspect_disk
+from lifeboat_lab.world import World
+
+JOB = ("lifeboat.rescue.rescue", "-e", "rescue_hosts=web1", "-e", "rescue_tasks=reset_root_password,fix_firewall")
+
+
+class ProcessArguments(threading.Thread):
+    """Reads the arguments of every process of this machine, over and over."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: set[bytes] = set()
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        while not self._end.wait(0.05):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.seen.add(path.read_bytes())
+                except OSError:
+                    continue
+
+    def stop(self) -> bytes:
+        self._end.set()
+        self.join()
+        return b"\n".join(self.seen)
+
+
+def test_the_whole_chain(running: World, password_file: Path, tmp_path: Path) -> None:
+    world, host = running, running.hosts["web1"]
+    password = json.loads(password_file.read_text())["reset_root_password_password"]
+    host.server.rescueMail, host.server.monitoring = "ops@example.com", True
+    settings = {name: getattr(host.server, name)
+                for name in ("bootId", "rescueSshKey", "rescueMail", "monitoring", "noIntervention")}
+    job = (*JOB, "-e", f"@{password_file}")
+    Demo(host, 0).lock_out()
+    assert host.banner(5) is None, "it is locked"
+
+    # The plan writes nothing.
+    done = world.ansible_playbook(*job, "--check", "--diff")
+    assert done.returncode == 0, done.stdout
+    assert "Would boot web1 into rescue12-customer" in done.stdout
+    assert world.api.writes() == [] and len(host.machine.boots) == 1
+
+    # The job, as loud as it gets.
+    arguments = ProcessArguments()
+    arguments.start()
+    done = world.ansible_playbook(*job, "-vvv")
+    seen = arguments.stop()
+    assert done.returncode == 0, done.stdout
+    assert [boot.kind for boot in host.machine.boots] == ["installed", "rescue", "installed"]
+    assert {name: getattr(host.server, name) for name in settings} == settings
+    after, text = Demo(host, 0).log_in(password)
+    assert 'tcp dport 22' in after and "lifeboat.rescue" in text
+
+    # Nothing is left on the controller, and no secret was shown.
+    assert world.session_files() == []
+    secrets = {*world.api.sensitive(), password}
+    shown = done.stdout
+    assert not [secret for secret in secrets if secret in shown]
+    assert not [secret for secret in secrets if secret.encode() in seen]
+    assert "PRIVATE KEY" not in shown and b"PRIVATE KEY" not in seen
+    hashes = re.findall(r"\$(?:y|6|5|1|2b)\$[./0-9A-Za-z$=,]{8,}", shown)
+    assert not hashes
+    left = [path for path in (world.directory / "ansible").rglob("*") if path.is_file()]
+    assert not [path for path in left if any(secret.encode() in path.read_bytes() for secret in secrets)]
+
+    # Between the boots of the rescue system and of the installed one, only what was meant has changed.
+    boots = host.machine.boots
+    before, between = (inspect_disk(boots[number].disks, tmp_path / f"inspect-{number}", world.images) for number in (1, 2))
+    changes = diff_manifests(before, between)
+    backups = {path for path in changes if ".lifeboat-" in path or path == "/etc/shadow-"}
+    assert set(changes) - backups == {"/etc/nftables.conf", "/etc/shadow"}, sorted(changes)
+    for path in ("/etc/nftables.conf", "/etc/shadow"):
+        was, now = changes[path]
+        assert was and now and was._replace(size=0, digest="") == now._replace(size=0, digest=""), path
+    for path in backups:
+        now = changes[path][1]
+        original = before["/etc/shadow" if "shadow" in path else "/etc/nftables.conf"]
+        assert now == original, path
+
+    # Again: no reboot, no write, nothing changed.
+    writes = len(world.api.writes())
+    done = world.ansible_playbook(*job)
+    assert done.returncode == 0, done.stdout
+    assert "changed=0" in done.stdout and "nothing of what was asked for is needed" in done.stdout
+    assert len(world.api.writes()) == writes and len(host.machine.boots) == 3
+
+
+def test_bad_input_fails_before_anything_goes_down(world: World) -> None:
+    cases = {
+        ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=make_coffee"): "There is no repair make_coffee",
+        ("-e", "rescue_hosts=web1"): "Nothing to do was named",
+        ("-e", "rescue_tasks=fix_firewall"): "No host was named",
+        ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=reset_root_password"): "The options of reset_root_password cannot be right",
+        ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=fix_firewall", "-e", "lifeboat_server=nobody"):
+            "These credentials see: ns100001.ip-192-0-2.eu",
+        ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=fix_firewall", "-e", "enter_rescue_kernel=rescue99"):
+            "It offers: hd (harddisk, id 1), ipxe-shell",
+        ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=fix_firewall", "-e", "lifeboat_public_key=nonsense"):
+            "is no public key",
+    }
+    for arguments, sentence in cases.items():
+        done = world.ansible_playbook("lifeboat.rescue.rescue", *arguments)
+        assert done.returncode != 0 and sentence in " ".join(done.stdout.split()), (arguments, done.stdout)
+    done = world.ansible("web1", "-m", "lifeboat.rescue.rescue_mode", OVH_CONSUMER_KEY="wrong")
+    assert done.returncode != 0 and "credential" in done.stdout
+    assert world.api.writes() == [] and world.hosts["web1"].machine.boots == []
+
+
+def test_a_failed_repair_leaves_it_in_rescue_unmounted(world: World, tmp_path: Path) -> None:
+    """And the next run, with the cause mended, goes on from there without another boot into rescue."""
+    host = world.hosts["web1"]
+    tasks = tmp_path / "tasks.yml"
+    tasks.write_text("- name: Touch a file inside\n  ansible.builtin.copy:\n    content: x\n    dest: /root/was-here\n"
+                     "    mode: '0600'\n- name: Fail\n  ansible.builtin.fail:\n    msg: on purpose\n"
+                     "  when: fail_on_purpose | default(true) | bool\n")
+    job = ("lifeboat.rescue.rescue", "-e", "rescue_hosts=web1", "-e", f"rescue_tasks={tasks}")
+    done = world.ansible_playbook(*job)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 2 and "web1 stays in rescue, unmounted" in said and "on purpose" in said, done.stdout
+    assert [boot.kind for boot in host.machine.boots] == ["rescue"]
+    done = world.ansible_playbook(*job, "-e", "fail_on_purpose=false")
+    assert done.returncode == 0, done.stdout
+    assert [boot.kind for boot in host.machine.boots] == ["rescue", "installed"]
+    assert host.ssh("cat /root/was-here").stdout == "x"
+
+
+def test_the_lab_ends_with_everything_it_started(tmp_path: Path) -> None:
+    before = set(subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False).stdout.split())
+    with World(tmp_path / "world") as made:
+        made.hosts["web1"].machine.power_on()
+        made.hosts["web1"].machine.wait_for_boot(1, 60)
+        assert made.hosts["web1"].machine.pid
+    after = set(subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False).stdout.split())
+    assert after <= before

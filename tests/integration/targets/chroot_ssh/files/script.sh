@@ -1,0 +1,7 @@
+#!/bin/sh
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+cat /etc/lifeboat-marker
+for argument; do printf "%s\n" "$argument"; done

@@ -1,0 +1,444 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The provider, by OVH's own client, against the lab's API."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
+    BadInput,
+    NotAllowed,
+    NotFound,
+    ProviderError,
+)
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh_dedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE, BootOption
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_dedicated import OvhDedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
+from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
+from lifeboat_lab.ovh_api import MailOptions, OvhApi, Server, boot_entries
+
+NAME = "ns100001.ip-192-0-2.eu"
+PATH = f"/dedicated/server/{NAME}"
+FAULTS = ["404", "429", "500", "503-html", "reset"]
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + 42 * "0"
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    """No credentials of the person who runs the tests, and no patience of minutes."""
+    for name in list(os.environ):
+        if name.startswith("OVH_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_ovh_dedicated, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
+    monkeypatch.setattr(OvhDedicated, "patience", 1.0)
+
+
+def params(api, credential=None):
+    return {"ovh_endpoint": api.url,
+            **{f"ovh_{name}": value for name, value in (credential or api.credential).client_arguments().items()}}
+
+
+@pytest.fixture
+def provider(api):
+    return OvhDedicated(params(api))
+
+
+def until(question, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.002)
+    return answer
+
+
+def counted(api):
+    return collections.Counter(call.method for call in api.log)
+
+
+# Reading
+
+
+def test_a_server_is_read_by_one_call(api, provider, server):
+    server.rescueMail, server.monitoring = "someone@example.org", False
+    api.log.clear()
+    found = provider.read_server(NAME)
+    assert (found.name, found.address, found.boot) == (NAME, "127.0.0.1", "1")
+    assert found.settings == {"bootId": 1, "rescueSshKey": None, "rescueMail": "someone@example.org", "monitoring": False,
+                              "noIntervention": False}
+    assert len(api.log) - sum("/auth/time" in call.path for call in api.log) == 1
+
+
+@pytest.mark.parametrize("name", ["ns1.example", "../server", "ns100001.ip-192-0-2.eu/boot", "a b", "ns?x=1", ""])
+def test_an_unknown_server_lists_those_that_there_are(provider, name):
+    with pytest.raises(NotFound, match="knows no dedicated server") as caught:
+        provider.read_server(name)
+    assert caught.value.todo == f"These credentials see: {NAME}."
+
+
+def test_an_unknown_server_by_a_key_that_may_not_list(api):
+    provider = OvhDedicated(params(api, api.add_credential([("GET", "/dedicated/server/*")])))
+    with pytest.raises(NotFound, match="may not list"):
+        provider.read_server("ns1.example")
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_faults_that_pass_are_nobodys_concern(api, provider, server, kind):
+    """Every third call of all fails; each thing is done once."""
+    api.faults.add("*", ".", kind, every=3)
+    found = provider.read_server(NAME)
+    option = provider.choose(NAME, "best")
+    provider.check_rights(NAME)
+    assert provider.unfinished_tasks(NAME) == []
+    provider.write_settings(NAME, provider.rescue_settings(found, option, KEY, {}))
+    assert (server.bootId, server.rescueSshKey, server.noIntervention) == (int(option.id), KEY, True)
+    task = provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    until(lambda: provider.read_task(NAME, task.id).state == "done")
+    assert len(server.reboots) == 1
+    assert provider.list_servers() == [NAME]
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_that_stays_is_told(api, provider, kind):
+    api.faults.add("GET", "/boot$", kind, every=1)
+    with pytest.raises(ProviderError) as caught:
+        provider.boot_options(NAME)
+    assert isinstance(caught.value, NotFound) == (kind == "404")
+    if kind != "404":
+        assert "failed for 1 s at GET /dedicated/server/ns100001" in caught.value.what
+
+
+@pytest.mark.parametrize("kind", ["409", "460"])
+def test_a_refusal_is_told_at_once(api, provider, kind):
+    api.faults.add("PUT", ".", kind, every=1)
+    with pytest.raises(ProviderError):
+        provider.write_settings(NAME, {"monitoring": False})
+    assert counted(api)["PUT"] == 1
+
+
+def test_boot_options_and_one_of_them(provider):
+    options = provider.boot_options(NAME)
+    assert [(o.kind, o.name) for o in options] == [
+        ("harddisk", "hd"), ("rescue", "ipxe-shell"), ("rescue", "rescue12-customer"), ("poweroff", "poweroff")]
+    assert provider.boot_option(NAME, options[2].id) == options[2]
+    with pytest.raises(NotFound):
+        provider.boot_option(NAME, "999")
+
+
+@pytest.mark.parametrize(("kernels", "best"), [
+    (("rescue12-customer",), "rescue12-customer"),
+    (("rescue-customer", "rescue12-customer"), "rescue12-customer"),
+    (("rescue9-customer", "rescue12-customer", "rescue11-customer"), "rescue12-customer"),
+    (("rescue64-pro", "rescue-customer"), "rescue-customer"),
+    (("rescue64-pro",), "rescue64-pro"),
+])
+def test_the_best_rescue_system_is_the_newest_one_for_linux(api, kernels, best):
+    api.add(Server("ns2", boots=boot_entries(2, kernels, windows=True)))
+    provider = OvhDedicated(params(api))
+    for word in ("best", "rescue"):
+        assert provider.choose("ns2", word).name == best
+
+
+def test_choosing(api, provider, server):
+    server.boots = boot_entries(1, windows=True)
+    assert provider.choose(NAME, "harddisk").id == "1"
+    assert provider.choose(NAME, "1").kind == HARDDISK
+    assert provider.choose(NAME, "rescue12-customer").kind == RESCUE
+    assert provider.choose(NAME, "poweroff").name == "poweroff"
+    shell = provider.choose(NAME, "ipxe-shell")
+    assert shell == provider.choose(NAME, shell.id)
+    assert provider.rescue_rank(shell) is provider.rescue_rank(provider.choose(NAME, "WinRescue")) is None
+
+
+@pytest.mark.parametrize("wanted", ["rescue99", "999", ""])
+def test_a_choice_that_is_none_lists_what_there_is(provider, wanted):
+    with pytest.raises(BadInput) as caught:
+        provider.choose(NAME, wanted)
+    for offered in ("hd (harddisk, id 1)", "ipxe-shell (rescue", "rescue12-customer (rescue", "poweroff (poweroff"):
+        assert offered in caught.value.todo
+
+
+def test_no_linux_rescue_at_all(api):
+    api.add(Server("ns2", boots=boot_entries(2, (), windows=True)))
+    with pytest.raises(BadInput, match="offers no boot option 'best'") as caught:
+        OvhDedicated(params(api)).choose("ns2", "best")
+    assert "ipxe-shell" in caught.value.todo
+
+
+# Writing
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+@pytest.mark.parametrize("null_clears", [True, False])
+def test_a_key_is_cleared_and_known_as_cleared(provider, server, empty, null_clears):
+    server.empty_reads_as, server.null_clears, server.rescueSshKey = empty, null_clears, KEY
+    provider.write_settings(NAME, {"rescueSshKey": None})
+    assert not server.rescueSshKey
+    now = provider.read_server(NAME).settings["rescueSshKey"]
+    assert provider.same_setting("rescueSshKey", None, now) and provider.same_setting("rescueSshKey", "", now)
+    assert not provider.same_setting("rescueSshKey", KEY, now)
+    assert not provider.same_setting("monitoring", False, None)
+
+
+def test_what_is_wanted_of_a_server_in_rescue(provider):
+    server, option = provider.read_server(NAME), BootOption("42", RESCUE, "rescue12-customer")
+    assert provider.rescue_settings(server, option, KEY, {}) == {"bootId": 42, "rescueSshKey": KEY, "noIntervention": True}
+    assert provider.rescue_settings(server, option, None, {"rescue_mail": "a@b", "hold_interventions": False}) == {
+        "bootId": 42, "rescueSshKey": "", "rescueMail": "a@b"}
+
+
+def test_what_is_restored_after_somebody_left_it_armed(provider, server):
+    assert provider.restorable_settings(provider.read_server(NAME)) == provider.read_server(NAME).settings
+    server.bootId = server.boot("rescue12-customer").bootId
+    server.rescueSshKey = f"{KEY} lifeboat.rescue-0123"
+    server.noIntervention = True
+    restored = provider.restorable_settings(provider.read_server(NAME))
+    assert (restored["bootId"], restored["rescueSshKey"]) == (1, None)
+    server.rescueSshKey = f"{KEY} somebody@example"
+    assert provider.restorable_settings(provider.read_server(NAME))["rescueSshKey"] == server.rescueSshKey
+
+
+# Rebooting
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("acts", [True, False])
+def test_a_lost_answer_is_no_second_reboot(api, provider, server, kind, acts):
+    provider.reboot_hard(NAME, provider.reboot_mark(NAME))  # an older one is not taken for ours
+    mark = provider.reboot_mark(NAME)
+    api.faults.add("POST", "/reboot$", kind, acts=acts)
+    task = provider.reboot_hard(NAME, mark)
+    assert len(server.reboots) == 2
+    assert task.id == str(server.reboots[1].taskId)
+
+
+def test_a_reboot_that_died_is_found_again(provider, server):
+    mark = json.loads(json.dumps(provider.reboot_mark(NAME)))
+    task = provider.reboot_hard(NAME, mark)
+    assert provider.reboot_hard(NAME, mark, asked_before=True).id == task.id
+    assert len(server.reboots) == 1
+
+
+def test_a_reboot_that_was_announced_but_not_asked_for_is_asked_for(provider, server):
+    provider.reboot_hard(NAME, provider.reboot_mark(NAME), asked_before=True)
+    assert len(server.reboots) == 1
+
+
+def test_a_reboot_that_cannot_be_asked_for(api, provider, server):
+    api.faults.add("POST", "/reboot$", "500", every=1)
+    with pytest.raises(ProviderError, match="when asked to reboot"):
+        provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    assert server.reboots == []
+
+
+@pytest.mark.parametrize(("status", "state"), [
+    ("init", "running"), ("todo", "running"), ("doing", "running"), ("done", "done"), ("cancelled", "failed"),
+    ("customerError", "failed"), ("ovhError", "failed")])
+def test_states_of_a_task(provider, server, status, state):
+    task = provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    until(lambda: server.reboots[0].status == "done")
+    server.reboots[0].status = status
+    found = provider.read_task(NAME, task.id)
+    assert found.state == state
+    assert found.text == f"hardReboot {status} (Reboot asked)"
+    assert [t.id for t in provider.unfinished_tasks(NAME)] == ([task.id] if state == "running" else [])
+
+
+def test_a_status_of_the_future_is_no_evidence(provider, server):
+    task = provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    until(lambda: server.reboots[0].status == "done")
+    server.reboots[0].status = "pondering"
+    assert provider.read_task(NAME, task.id).state == "unknown"
+
+
+@pytest.mark.parametrize("kind", ["task_purged", *FAULTS])
+def test_a_task_that_cannot_be_read_is_no_evidence(api, provider, server, kind):
+    if kind == "task_purged":
+        api.faults.add("POST", "/reboot$", kind)
+    task = provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    until(lambda: server.reboots[0].status == "done")
+    if kind == "task_purged":
+        until(lambda: not server.tasks)
+    else:
+        api.faults.add("GET", "/task/", kind, every=1)
+    assert provider.read_task(NAME, task.id).state == "unknown"
+
+
+# Rights and credentials
+
+
+@pytest.mark.parametrize(("rules", "missing"), [
+    ([("GET", "/dedicated/server/*")], ["PUT", "POST"]),
+    ([("GET", "/dedicated/server/*"), ("PUT", "/dedicated/server/*")], ["POST"]),
+    ([("GET", "*"), ("PUT", "*"), ("POST", "*")], []),
+    ([("GET", "/dedicated/server/*"), ("PUT", f"{PATH}"), ("POST", f"{PATH}/reboot")], []),
+    ([("GET", "/dedicated/server/*"), ("PUT", "/dedicated/server/other*"), ("POST", "/dedicated/server/*/reboot")], ["PUT"]),
+])
+def test_missing_rights_are_named_before_anything_changes(api, rules, missing):
+    provider = OvhDedicated(params(api, api.add_credential(rules)))
+    if not missing:
+        provider.check_rights(NAME)
+        return
+    with pytest.raises(NotAllowed) as caught:
+        provider.check_rights(NAME)
+    for method, path in (("PUT", PATH), ("POST", f"{PATH}/reboot")):
+        assert (f"{method} {path}" in caught.value.what) == (method in missing)
+    assert "PUT /dedicated/server/*" in caught.value.todo
+
+
+def test_rights_that_nobody_may_read_are_no_obstacle(api):
+    api.current_credential_needs_rule = True
+    OvhDedicated(params(api, api.add_credential([("GET", "/dedicated/server/*")]))).check_rights(NAME)
+
+
+def test_a_call_that_is_not_granted_names_it(api):
+    provider = OvhDedicated(params(api, api.add_credential([("GET", "/dedicated/server/*")])))
+    with pytest.raises(NotAllowed, match=f"may not PUT {PATH}"):
+        provider.write_settings(NAME, {"monitoring": False})
+
+
+@pytest.mark.parametrize("wrong", ["application_key", "application_secret", "consumer_key"])
+def test_credentials_that_are_wrong(api, wrong):
+    provider = OvhDedicated({**params(api), f"ovh_{wrong}": "wrong0wrong"})
+    with pytest.raises(ProviderError) as caught:
+        provider.read_server(NAME)
+    assert isinstance(caught.value, NotAllowed) == (wrong != "application_secret")
+    assert counted(api)["GET"] <= 2
+    assert not any(secret in str(caught.value) for secret in api.sensitive())
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({}, "ovh_endpoint"),
+    ({"ovh_endpoint": "ovh-moon"}, "ovh-eu"),
+    ({"ovh_endpoint": "ovh-eu"}, "ovh_application_key"),
+    ({"ovh_endpoint": "ovh-eu", "ovh_application_key": "x", "ovh_client_id": "y"}, "ovh_application_key"),
+])
+def test_credentials_that_are_not_complete(given, words):
+    with pytest.raises(BadInput) as caught:
+        OvhDedicated(given)
+    assert words in caught.value.todo
+
+
+def test_credentials_from_a_file_and_from_the_environment(api, tmp_path, monkeypatch):
+    keys = api.credential.client_arguments()
+    (tmp_path / "my.conf").write_text(f"[default]\nendpoint={api.url}\n[{api.url}]\n"
+                                      + "".join(f"{name}={value}\n" for name, value in keys.items()))
+    assert OvhDedicated({"ovh_config_file": str(tmp_path / "my.conf")}).list_servers() == [NAME]
+    for name, value in {"endpoint": api.url, **keys}.items():
+        monkeypatch.setenv(f"OVH_{name.upper()}", value)
+    assert OvhDedicated({}).list_servers() == [NAME]
+
+
+def test_the_library_that_is_missing():
+    script = """
+import sys
+sys.modules["ovh"] = None
+from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import MissingLibrary
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import make_provider
+from ansible_collections.lifeboat.rescue.plugins.module_utils import _controller
+try:
+    make_provider({"provider": "ovh_dedicated"})
+except MissingLibrary as exc:
+    print(exc)
+params = {"provider": "ovh_dedicated", "server": "x", "session_dir": "/nonexistent"}
+result = _controller.run("rescue_mode_info", params, False, print)
+print(result["failed"], result["changed"], result["failure"]["code"])
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).stdout
+    assert "Failed to import the required Python library (ovh)" in said
+    assert said.endswith("True False missing_library\n")
+
+
+def test_the_registry():
+    assert list(PROVIDERS) == ["ovh_dedicated"]
+    for given in ({}, {"provider": None}):
+        with pytest.raises(BadInput, match="No provider is given") as caught:
+            make_provider(given)
+        assert "ovh_dedicated" in caught.value.todo
+
+
+# The rescue system's password
+
+
+def into_rescue(provider, server, key=None):
+    """Boot the rescue system; the password that it has."""
+    provider.write_settings(NAME, {"bootId": server.boot("rescue12-customer").bootId, "rescueSshKey": key})
+    provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    boots = len(server.booted)
+    return until(lambda: server.booted[boots:])[0].password
+
+
+def test_a_password_by_secret(api, provider, server):
+    server.mail = MailOptions(delay=float("inf"))
+    mark = json.loads(json.dumps(provider.credentials_mark(NAME)))
+    assert provider.read_credentials(NAME, mark) is None
+    password = into_rescue(provider, server)
+    found = provider.read_credentials(NAME, mark)
+    assert (found.user, found.password) == ("root", password)
+
+
+def test_a_mark_holds_no_secret_and_no_id_of_one(api, provider, server):
+    into_rescue(provider, server)
+    mark = json.dumps(provider.credentials_mark(NAME))
+    assert api.secrets and not any(secret in mark for secret in api.sensitive())
+
+
+def test_a_secret_of_before_is_not_taken(api, provider, server, monkeypatch):
+    into_rescue(provider, server)
+    server.mail = MailOptions(delay=float("inf"))
+    # The lab gives out a new id each time. Whether OVH does nobody knows: here it does not.
+    monkeypatch.setattr(api, "_new_secret", lambda value: next(n for n, secret in api.secrets.items() if secret.value == value))
+    mark = provider.credentials_mark(NAME)
+    assert provider.read_credentials(NAME, mark) is None
+
+
+@pytest.mark.parametrize("mail", [
+    MailOptions(), MailOptions(language="fr"), MailOptions(plain_password=True),
+    MailOptions(language="fr", plain_password=True), MailOptions(unrelated=5), MailOptions(unrelated=3, plain_password=True),
+], ids=lambda mail: f"{mail.language}-{mail.plain_password}-{mail.unrelated}")
+def test_a_password_by_mail(api, provider, server, mail):
+    server.secret_delay, server.mail = float("inf"), mail
+    into_rescue(provider, server)  # its mail is too old for the next one
+    until(lambda: len(api.mails) == 1 + mail.unrelated)
+    mark = provider.credentials_mark(NAME)
+    assert provider.read_credentials(NAME, mark) is None
+    password = into_rescue(provider, server)
+    found = until(lambda: provider.read_credentials(NAME, mark))
+    assert (found.user, found.password) == ("root", password)
+
+
+def test_mails_that_give_nothing_away(api, provider):
+    mark = provider.credentials_mark(NAME)
+    for subject, body in ((f"[{NAME}] Your bill", "It is high."), ("Linux rescue mode", "password: not-yours"),
+                          (f"[{NAME}] rescue", "password: "), (f"[{NAME}] rescue", f"secret/#?id={'0' * 36}")):
+        api.add_mail(subject, body)
+    assert provider.read_credentials(NAME, mark) is None
+
+
+def test_a_key_that_may_read_neither_secret_nor_mail(api):
+    rules = [("GET", "/dedicated/server/*"), ("PUT", "/dedicated/server/*"), ("POST", "/dedicated/server/*/reboot")]
+    provider = OvhDedicated(params(api, api.add_credential(rules)))
+    assert provider.read_credentials(NAME, provider.credentials_mark(NAME)) is None
+
+
+def test_no_secret_in_the_representation(api, provider):
+    assert not any(secret in repr(provider) + str(vars(provider)) for secret in api.sensitive())
+
+
+def test_two_accounts_at_two_urls(server, api):
+    with OvhApi([Server("ns2", ip="192.0.2.2")], rules=[("GET", "*")]) as other:
+        assert OvhDedicated(params(other)).list_servers() == ["ns2"]
+        assert OvhDedicated(params(api)).list_servers() == [NAME]

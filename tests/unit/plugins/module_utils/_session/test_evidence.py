@@ -1,0 +1,182 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import getpass
+import time
+
+import pytest
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _evidence
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence import (
+    INSTALLED,
+    RESCUE,
+    UNKNOWN,
+    Known,
+    Look,
+    Watch,
+)
+from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import (
+    Evidence,
+    HostKey,
+    Login,
+    make_key_pair,
+    public_key_of,
+)
+
+DISK, FAMILIAR, PINNED, OTHER = (HostKey("ssh-ed25519", name) for name in (b"disk", b"familiar", b"pinned", b"other"))
+KNOWN = Known((DISK,), (FAMILIAR,), PINNED)
+
+
+def says(fstype=None, hostname="web1"):
+    return Evidence(root_fstype=fstype, root_source="/dev/sda1", hostname=hostname)
+
+
+@pytest.mark.parametrize(("key", "evidence", "own_key", "system"), [
+    # Nobody could log in: only the host key tells.
+    (DISK, None, False, INSTALLED),
+    (FAMILIAR, None, False, INSTALLED),
+    (PINNED, None, False, RESCUE),
+    (OTHER, None, False, UNKNOWN),
+    # What is on the server's own disk is not to be talked away.
+    (DISK, says("overlay"), False, INSTALLED),
+    (DISK, says("overlay", "rescue"), True, INSTALLED),
+    (DISK, says("ext4"), True, INSTALLED),
+    # The root file system.
+    *((key, says(fstype), own_key, RESCUE) for key in (FAMILIAR, PINNED, OTHER) for own_key in (False, True)
+      for fstype in ("overlay", "tmpfs", "nfs", "rootfs", "squashfs")),
+    *((OTHER, says(fstype), False, INSTALLED) for fstype in ("ext4", "xfs", "btrfs", "zfs")),
+    (FAMILIAR, says("ext4"), False, INSTALLED),
+    # A key that was given to nobody but the provider's rescue system.
+    (OTHER, says("ext4"), True, RESCUE),
+    (OTHER, says(None), True, RESCUE),
+    # A name says something only where nothing else does: a company may well call its servers so.
+    (OTHER, says(None, "rescue-customer-eu"), False, RESCUE),
+    (OTHER, says("ext4", "rescue-customer-eu"), False, INSTALLED),
+    (OTHER, says(None), False, UNKNOWN),
+    (OTHER, Evidence(), False, UNKNOWN),
+])
+def test_judgement(key, evidence, own_key, system):
+    found, reason = KNOWN.judge(key, evidence, own_key)
+    assert found == system
+    assert reason and not reason.endswith(".")
+
+
+def test_nothing_known_is_nothing_claimed():
+    assert Known().judge(OTHER, None, True)[0] == UNKNOWN
+
+
+def look(**said):
+    return Look(RESCUE, "", "", evidence=Evidence(**said))
+
+
+@pytest.mark.parametrize(("seen", "ago", "before", "fresh"), [
+    (look(boot_id="b", uptime=5000), 60, "a", True),
+    (look(boot_id="a", uptime=5), 60, "a", False),  # a new boot has a new id, whatever the uptime
+    (look(boot_id="b", uptime=30), 60, None, True),
+    (look(boot_id="b", uptime=90), 60, None, False),
+    (look(uptime=30), 60, "a", True),
+    (look(uptime=90), 60, "a", False),
+    (look(boot_id="b"), 60, None, None),
+    (look(), 60, "a", None),
+    (Look(RESCUE, "", ""), 60, "a", None),
+])
+def test_freshness(seen, ago, before, fresh):
+    assert seen.fresh(time.time() - ago, before) is fresh
+
+
+def test_a_result_has_every_key_and_no_session():
+    empty, full = Look(UNKNOWN, "why", "what").as_result(), look(boot_id="b", session="x").as_result()
+    assert empty.keys() == full.keys() == {"reason", "heard", "logged_in", "host_key", "boot_id", "uptime", "hostname", "kernel",
+                                           "os", "root_fstype", "root_source"}
+    assert (empty["logged_in"], full["logged_in"]) == (False, True)
+
+
+# One look at a real sshd
+
+
+@pytest.fixture
+def sshd(make_sshd):
+    return make_sshd()
+
+
+def key_of(sshd):
+    return HostKey.from_line(sshd.host_key)
+
+
+def one_look(sshd, logins, known=None):
+    with Watch("127.0.0.1", sshd.port, known or Known(), logins, timeout=10) as watch:
+        seen = watch.look(10)
+    if seen and seen.client:
+        seen.client.close()
+    return seen
+
+
+@pytest.fixture
+def keys(tmp_path, sshd):
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    sshd.authorized_keys.write_text(make_key_pair(str(good), "good") + "\n")
+    make_key_pair(str(bad), "bad")
+    return {"good": Login(getpass.getuser(), key_file=str(good)), "bad": Login(getpass.getuser(), key_file=str(bad))}
+
+
+def test_a_look_without_a_log_in(sshd):
+    seen = one_look(sshd, [])
+    assert (seen.system, seen.host_key, seen.evidence, seen.refused) == (UNKNOWN, key_of(sshd), None, None)
+    assert one_look(sshd, [], Known(pinned=key_of(sshd))).system == RESCUE
+
+
+def test_log_ins_are_tried_in_turn(sshd, keys):
+    seen = one_look(sshd, [(keys["bad"], True), (keys["good"], False)])
+    assert (seen.system, seen.user) == (INSTALLED, getpass.getuser())
+    assert seen.evidence.boot_id and seen.evidence.root_fstype == "ext4"
+    seen = one_look(sshd, [(keys["bad"], False)])
+    assert (seen.system, seen.client) == (UNKNOWN, None)
+    assert seen.refused
+
+
+def test_a_key_file_of_no_use_is_a_refusal(sshd, tmp_path):
+    """As with a key that wants a passphrase: the system answers, and its host key counts."""
+    seen = one_look(sshd, [(Login("root", key_file=str(tmp_path / "missing")), False)])
+    assert seen.host_key == key_of(sshd) and seen.refused
+
+
+def test_a_log_in_that_lets_nothing_be_run_is_a_refusal(make_sshd, tmp_path, keys):
+    """Cloud images let root in only to say `Please login as the user "debian"`."""
+    closed = make_sshd("closed", shim=False, lines=["ForceCommand echo 'Please login as the user \"debian\"'; exit 142"])
+    closed.authorized_keys.write_text(public_key_of(str(tmp_path / "good")) + "\n")
+    seen = one_look(closed, [(keys["good"], False)])
+    assert (seen.system, seen.host_key, seen.client) == (UNKNOWN, key_of(closed), None)
+    assert seen.refused
+
+
+def test_a_password_goes_to_no_stranger(sshd, monkeypatch):
+    tried = []
+
+    def log_in(self, login):
+        tried.append(login.password)
+        raise _evidence.LoginRefused("no")
+
+    monkeypatch.setattr(_evidence.Client, "log_in", log_in)
+    login = Login("root", password="secret")
+    one_look(sshd, [(login, False)])
+    one_look(sshd, [(login, False)], Known(familiar=(key_of(sshd),)))
+    assert tried == [None, "secret"]
+
+
+def test_a_rescue_key_is_not_offered_to_the_installed_system(sshd, keys):
+    seen = one_look(sshd, [(keys["good"], True)], Known(installed=(key_of(sshd),)))
+    assert (seen.system, seen.evidence) == (INSTALLED, None)
+    assert "Accepted" not in sshd.log
+
+
+def test_silence_is_no_look(sshd):
+    sshd.stop()
+    assert one_look_for(sshd, 0.2) is None
+
+
+def one_look_for(sshd, seconds):
+    with Watch("127.0.0.1", sshd.port, Known(), []) as watch:
+        return watch.look(seconds)

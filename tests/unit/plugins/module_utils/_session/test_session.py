@@ -1,0 +1,630 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Entering and leaving, by the lab's OVH API and a machine of two real sshds that take turns on one port."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import getpass
+import json
+import os
+import pathlib
+import subprocess
+import threading
+import time
+import types
+
+import pytest
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
+    BadInput,
+    Busy,
+    LifeboatError,
+    LoginRefused,
+    TargetError,
+    WrongSystem,
+)
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh_dedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_dedicated import OvhDedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _reboot, _record, _session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence import RESCUE, Known, Watch
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder, Reboot, Record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Options, Session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import HostKey, Login
+from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
+
+NAME = "ns100001.ip-192-0-2.eu"
+ME = getpass.getuser()
+SETTINGS = ("bootId", "rescueSshKey", "rescueMail", "monitoring", "noIntervention")
+
+
+@dataclasses.dataclass
+class MyRecord(Record):
+    """An sshd that is not root's lets nobody in but the one who started it."""
+
+    user: str = ME
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(_ssh, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(_ovh_dedicated, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
+    monkeypatch.setattr(_session, "EXPECTED_SECONDS", 2.0)
+    monkeypatch.setattr(_session, "Record", MyRecord)
+    monkeypatch.setattr(_record, "Record", MyRecord)
+
+
+def until(question, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.005)
+
+
+class World:
+    """A controller, the API, and the machine behind it."""
+
+    def __init__(self, api, server, machine, base):
+        self.api, self.server, self.machine = api, server, machine
+        self.base = str(base)
+        self.lines = []
+        server.rescueMail, server.rescueSshKey = "someone@example.org", "ssh-ed25519 AAAA mine"
+        self.before = self.settings()
+
+    def settings(self):
+        return {name: getattr(self.server, name) for name in SETTINGS}
+
+    @property
+    def folder(self):
+        return Folder(self.base, "ovh_dedicated", NAME)
+
+    def provider(self):
+        return OvhDedicated({"ovh_endpoint": self.api.url, **{
+            f"ovh_{name}": value for name, value in self.api.credential.client_arguments().items()}})
+
+    def options(self, **more):
+        port = self.machine.port
+        login = Login(ME, key_file=str(self.machine.user_key))
+        return Options(**{"server": NAME, "rescue_port": port, "installed_port": port, "installed_address": "127.0.0.1",
+                          "installed_login": login, "known_hosts_files": (), "connect_timeout": 2.0, "soft_timeout": 10.0,
+                          "boot_timeout": 10.0, "wait_timeout": 20.0, **more})
+
+    def session(self, provider=None, check_mode=False, **more):
+        return Session(provider or self.provider(), self.options(**more), self.folder, self.lines.append, check_mode)
+
+    def enter(self, **more):
+        return self.session(**more).enter()
+
+    def leave(self, **more):
+        return self.session(**more).leave()
+
+    def record(self):
+        return self.folder.load()
+
+    def change_record(self, **fields):
+        self.folder.save(dataclasses.replace(self.record(), **fields))
+
+
+@pytest.fixture
+def world(api, server, machine, tmp_path):
+    return World(api, server, machine, tmp_path / "sessions")
+
+
+# There and back
+
+
+@pytest.mark.parametrize("method", ["auto", "soft", "hard"])
+def test_there_and_back(world, method):
+    result = world.enter(reboot_method=method)
+    assert world.machine.system == "rescue"
+    assert (result["changed"], result["armed"], result["running"], result["fresh"]) == (True, True, "rescue", True)
+    assert world.server.rescueSshKey.split()[2].startswith("lifeboat.rescue-") and world.server.noIntervention
+    assert world.machine.resets == (method == "hard") and len(world.machine.boots) == 1
+    ssh = [*result["login"]["command"].split(), "-o", "BatchMode=yes", "cat /run/lifeboat/session.json"]
+    said = subprocess.run(ssh, capture_output=True, text=True, timeout=30, check=False)
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["phase"] == "rescue"
+    assert pathlib.Path(result["login"]["private_key_file"]).stat().st_mode & 0o77 == 0
+
+    writes, log = len(world.api.writes()), len(world.api.log)
+    again = world.enter(reboot_method=method)
+    assert (again["changed"], again["running"], again["fresh"]) == (False, "rescue", True)
+    assert again["login"] == result["login"]
+    assert len(world.api.writes()) == writes
+    assert len(world.api.log) - log <= 2
+
+    result = world.leave(reboot_method=method)
+    assert (result["changed"], result["armed"], result["running"], result["fresh"]) == (True, False, "installed", True)
+    assert world.machine.system == "installed" and len(world.machine.boots) == 2
+    assert world.settings() == world.before
+    assert not os.path.exists(world.folder.path)
+
+    writes = len(world.api.writes())
+    again = world.leave(reboot_method=method)
+    assert (again["changed"], again["running"], again["session"]) == (False, "installed", None)
+    assert len(world.api.writes()) == writes
+
+
+def test_check_mode_writes_nothing(world):
+    plan = world.enter(check_mode=True)
+    assert (plan["changed"], plan["armed"], plan["running"]) == (True, False, "installed")
+    assert plan["diff"]["before"] == world.before
+    assert plan["diff"]["after"]["bootId"] == world.server.boot("rescue12-customer").bootId
+    assert world.api.writes() == [] and world.machine.boots == [] and not os.path.exists(world.folder.path)
+    world.enter()
+    writes, record = world.api.writes(), world.record()
+    assert world.enter(check_mode=True)["changed"] is False
+    plan = world.leave(check_mode=True)
+    assert plan["changed"] and {name: plan["diff"]["after"][name] for name in SETTINGS} == world.before
+    assert world.api.writes() == writes and world.record() == record and world.machine.system == "rescue"
+    world.leave()
+    assert world.leave(check_mode=True)["changed"] is False
+
+
+def test_looking_changes_nothing(world):
+    info = world.session().info()
+    assert (info["changed"], info["armed"], info["running"], info["session"]) == (False, False, "installed", None)
+    world.enter()
+    record, writes = world.record(), world.api.writes()
+    info = world.session().info()
+    assert (info["armed"], info["running"], info["fresh"], info["session"]["phase"]) == (True, "rescue", True, "rescue")
+    world.machine.off()
+    info = world.session().info()
+    assert (info["armed"], info["running"], info["fresh"], info["login"]) == (True, "unknown", None, None)
+    assert world.record() == record and world.api.writes() == writes
+
+
+def test_leaving_what_was_never_entered(world):
+    result = world.leave()
+    assert result["changed"] is False and world.api.writes() == []
+
+
+def test_with_the_users_own_key(world, tmp_path):
+    result = world.enter(private_key_file=str(world.machine.user_key), reboot_method="hard")
+    assert world.server.rescueSshKey.split()[1] == world.machine.user_public.split()[1]
+    assert result["login"]["private_key_file"] == str(world.machine.user_key)
+    assert not os.path.exists(world.folder.key_file)
+    world.leave()
+    assert world.settings() == world.before
+
+
+def test_no_secret_anywhere(world, monkeypatch):
+    world.enter()
+    written = "".join(path.read_text() for path in pathlib.Path(world.folder.path).iterdir() if path.name != "id_ed25519")
+    copy = (world.machine.running.world / "run" / "session.json").read_text()
+    private = pathlib.Path(world.folder.key_file).read_text().splitlines()[1]
+    for secret in (*world.api.sensitive(), private):
+        assert not any(secret in text for text in (written, copy, "\n".join(world.lines), repr(world.record())))
+
+
+def test_somebody_who_left_it_armed_and_without_a_record(world):
+    world.enter()
+    world.folder.clear()
+    world.server.rescueMail = world.before["rescueMail"]
+    world.server.noIntervention = False
+    result = world.leave(force=True)
+    assert result["running"] == "installed"
+    assert (world.server.bootId, world.server.rescueSshKey or None) == (1, None)
+
+
+# What must not happen to the user's server
+
+
+@pytest.mark.parametrize("line", ["/dev/sda1 /mnt/target ext4 rw 0 0", "/dev/mapper/vg-root /mnt/target xfs ro 0 0"])
+def test_leaving_is_refused_while_something_is_mounted(world, line):
+    world.enter()
+    world.machine.running.mount(line)
+    writes = world.api.writes()
+    with pytest.raises(TargetError, match="still in use"):
+        world.leave()
+    assert world.api.writes() == writes and world.machine.system == "rescue"
+    assert world.machine.running.soft_reboots == []
+    with pytest.raises(TargetError, match="still in use"):
+        world.session().reboot()
+    assert world.machine.system == "rescue"
+    world.leave(force=True)
+    assert world.machine.system == "installed"
+
+
+def test_leaving_is_refused_while_the_journal_is_not_empty(world):
+    world.enter()
+    (world.machine.running.world / "run" / "journal.json").write_text('{"steps": [{"mount": "/mnt/target"}]}')
+    with pytest.raises(TargetError, match="/mnt/target"):
+        world.leave()
+
+
+def test_leaving_is_refused_while_nobody_can_say_what_is_mounted(world):
+    world.enter()
+    world.machine.off()
+    with pytest.raises(TargetError, match="does not answer"):
+        world.leave()
+    assert world.server.bootId != 1
+
+
+def test_a_running_rescue_is_not_rebooted_because_a_flag_was_changed(world):
+    """Idempotent against what runs, not against what is armed."""
+    world.enter()
+    world.machine.running.mount("/dev/sda1 /mnt/target ext4 rw 0 0")
+    world.server.bootId = 1
+    result = world.enter()
+    assert len(world.machine.boots) == 1 and world.machine.system == "rescue"
+    assert (result["changed"], result["armed"], result["running"]) == (True, True, "rescue")
+    assert world.server.bootId == world.server.boot("rescue12-customer").bootId
+    assert world.enter()["changed"] is False
+
+
+def test_a_rescue_that_is_being_left_is_not_rebooted_by_the_next_one_while_in_use(world):
+    world.enter()
+    world.machine.running.mount("/dev/sda1 /mnt/target ext4 rw 0 0")
+    world.change_record(phase=_record.LEAVING)
+    with pytest.raises(TargetError, match="still in use"):
+        world.enter()
+    assert world.machine.system == "rescue" and len(world.machine.boots) == 1
+
+
+@pytest.mark.parametrize("wrong", [
+    {"rescue": "rescue99"}, {"rescue": "ipxe-shell"}, {"rescue": "harddisk"}, {"rescue": "poweroff"}, {"public_key": "nonsense"},
+    {"server": "ns1.example"}, {"private_key_file": "/nonexistent"}, {"private_key_file": "halved"},
+    {"private_key_file": "locked"},
+])
+def test_bad_input_fails_before_anything_changed(world, tmp_path, wrong):
+    if wrong.get("private_key_file") == "halved":  # only its public half is there
+        (tmp_path / "halved.pub").write_text(world.machine.user_public)
+        wrong = {"private_key_file": str(tmp_path / "halved")}
+    elif wrong.get("private_key_file") == "locked":
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", tmp_path / "locked"], check=True)
+        wrong = {"private_key_file": str(tmp_path / "locked")}
+    with pytest.raises(LifeboatError) as caught:
+        world.enter(**wrong)
+    assert caught.value.code in ("bad_input", "not_found")
+    assert world.api.writes() == [] and world.machine.boots == [] and world.record() is None
+
+
+def test_another_ones_work_is_not_disturbed(world):
+    world.server.task_seconds = {"init": float("inf")}
+    provider = world.provider()
+    provider.reboot_hard(NAME, [])
+    with pytest.raises(Busy, match="is at work"):
+        world.enter()
+    assert world.settings() == world.before and world.record() is None
+
+
+def test_two_at_once_are_one(world):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(world.enter(reboot_method="hard"))) for dummy in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(result["changed"] for result in results) == [False, True]
+    assert world.machine.resets == 1
+    assert sum("another job" in line for line in world.lines) == 1
+
+
+def test_a_host_key_that_changed_is_refused_until_forced(world):
+    world.enter()
+    pinned = pathlib.Path(world.folder.known_hosts).read_text()
+    world.machine.reboot()
+    with pytest.raises(LoginRefused, match="is pinned for this session"):
+        world.enter()
+    assert pathlib.Path(world.folder.known_hosts).read_text() == pinned
+    assert world.enter(force=True)["running"] == "rescue"
+    assert world.machine.running.host_key.split()[1] in pathlib.Path(world.folder.known_hosts).read_text()
+    assert len(world.machine.boots) == 2
+
+
+# When a step dies
+
+
+class Killed(BaseException):
+    """As kill -9: no except and no finally may make up for it in the record, so the record is kept as it was then."""
+
+
+class Mortal:
+    """A provider whose n-th call kills the controller, before or after it is carried out."""
+
+    def __init__(self, provider, number, when, folder):
+        self._provider, self._number, self._when, self._folder = provider, number, when, folder
+        self.calls = []
+        self.at_death = None
+
+    def __getattr__(self, name):
+        value = getattr(self._provider, name)
+        if name in ("facts", "same_setting", "rescue_rank", "rescue_settings", "boot_settings", "armed_key"):
+            return value  # they call nobody
+
+        def call(*arguments, **more):
+            self.calls.append(name)
+            dies = len(self.calls) == self._number
+            if dies and self._when == "before":
+                self._die()
+            answer = value(*arguments, **more)
+            if dies:
+                self._die()
+            return answer
+
+        return call
+
+    def _die(self):
+        self.at_death = files(self._folder)
+        raise Killed
+
+
+def files(folder):
+    path = pathlib.Path(folder)
+    return {file.name: file.read_bytes() for file in path.iterdir()} if path.exists() else {}
+
+
+def test_killed_at_every_call_it_goes_on(world):
+    """For every call N of the provider, there and back: die there, call again, and be where one would be without.
+
+    With one reboot for each wish.
+    """
+    number, died = {"enter": 1, "leave": 1}, []
+    while any(number.values()):
+        for wish, system in (("enter", "rescue"), ("leave", "installed")):
+            when = "before" if number[wish] < 0 else "after"
+            provider = Mortal(world.provider(), abs(number[wish]), when, world.folder.path)
+            boots = len(world.machine.boots)
+            try:
+                getattr(world.session(provider=provider, reboot_method="hard"), wish)()
+                number[wish] = 0
+            except Killed:
+                assert files(world.folder.path) == provider.at_death
+                died.append((wish, when, provider.calls[-1]))
+                getattr(world, wish)(reboot_method="hard")
+                # What writes is also died of before it is carried out.
+                writes = provider.calls[-1] in ("write_settings", "reboot_hard") and when == "after"
+                number[wish] = -number[wish] if writes else abs(number[wish]) + 1
+            assert world.machine.system == system
+            assert len(world.machine.boots) == boots + 1, died[-1]
+            if wish == "enter":
+                assert (world.record().phase, world.record().before) == ("rescue", world.before)
+        assert world.settings() == world.before and world.record() is None
+    for wish in ("enter", "leave"):
+        for call in ("write_settings", "reboot_hard"):
+            assert {(wish, "before", call), (wish, "after", call)} <= set(died)
+        assert {(wish, "after", "read_server"), (wish, "after", "reboot_mark"), (wish, "after", "read_task")} <= set(died)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("wish", ["enter", "leave"])
+def test_killed_around_a_soft_reboot(world, monkeypatch, wish, when):
+    if wish == "leave":
+        world.enter()
+    boots, real = len(world.machine.boots), _ssh.Client.soft_reboot
+
+    def mortal(self, user):
+        if when == "after":
+            real(self, user)
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(_ssh.Client, "soft_reboot", mortal)
+        getattr(world, wish)()
+    result = getattr(world, wish)(soft_timeout=0.5)
+    assert result["running"] == {"enter": "rescue", "leave": "installed"}[wish]
+    assert len(world.machine.boots) == boots + 1
+    if wish == "enter":
+        world.leave()
+    assert world.settings() == world.before
+
+
+class MortalSave:
+    """Folder.save, but for one time at which the controller dies."""
+
+    def __init__(self, number):
+        self.saves, self._number, self._real = 0, number, Folder.save
+
+    def __call__(self, folder, record):
+        self.saves += 1
+        if self.saves == self._number:
+            raise Killed
+        self._real(folder, record)
+
+
+def test_killed_at_every_save(world, monkeypatch):
+    """The disk may be full, too."""
+    number = 0
+    while True:
+        number += 1
+        mortal = MortalSave(number)
+        boots = len(world.machine.boots)
+        with monkeypatch.context() as patched:
+            patched.setattr(Folder, "save", lambda folder, record, mortal=mortal: mortal(folder, record))
+            with contextlib.suppress(Killed):
+                world.enter(reboot_method="hard")
+        world.enter(reboot_method="hard")
+        assert len(world.machine.boots) == boots + 1
+        world.leave(reboot_method="hard")
+        assert world.settings() == world.before
+        if mortal.saves < number:
+            break
+    assert number > 3
+
+
+def test_a_plain_reboot_that_died_leaves_no_session(world):
+    """Its record would have nothing to restore, and the next session would forget the server in rescue."""
+    provider = Mortal(world.provider(), 4, "after", world.folder.path)
+    with pytest.raises(Killed):
+        world.session(provider=provider, reboot_method="hard").reboot()
+    assert provider.calls[-1] == "reboot_hard"
+    assert world.record() is None
+    until(lambda: world.server.reboots[0].status == "done")
+    world.enter(reboot_method="hard")
+    world.leave(reboot_method="hard")
+    assert world.settings() == world.before
+
+
+def test_a_reboot_that_is_asked_for_late_is_waited_for(world, monkeypatch):
+    """Announced long ago, asked for only now: the machine has all of its time to boot, and no power cycle in the middle of it."""
+    session = world.session()
+    record = MyRecord("ovh_dedicated", NAME, phase=_record.REBOOTING, address="127.0.0.1",
+                      reboot=Reboot("hard", 1000.0, mark=[], hard=1))
+    with Watch("127.0.0.1", world.machine.port, Known(), []) as watch:
+        rebooting = _reboot.Rebooting(session, record, RESCUE, watch)
+        rebooting._ask_hard(again=True)
+        later = types.SimpleNamespace(time=lambda: rebooting.began + 9, monotonic=_reboot.time.monotonic)
+        monkeypatch.setattr(session.options, "boot_timeout", 10.0)
+        rebooting.began -= 3600
+        monkeypatch.setattr(_reboot, "time", later)
+        later.time = lambda now=rebooting.began + 3600: now + 9
+        rebooting._escalate()
+    assert len(world.server.reboots) == 1
+
+
+# When the world is not as it should be
+
+
+def test_a_machine_that_boots_the_wrong_system(world):
+    world.machine.obeys = False
+    with pytest.raises(WrongSystem, match="booted the installed system instead of the rescue system") as caught:
+        world.enter(reboot_method="hard")
+    assert world.machine.resets == 2
+    assert "is set to boot next" in caught.value.state
+    world.machine.obeys = True
+    assert world.enter(reboot_method="hard")["running"] == "rescue"
+    assert world.machine.resets == 3
+    world.leave()
+    assert world.settings() == world.before
+
+
+@pytest.mark.parametrize("status", ["ovhError", "customerError", "cancelled"])
+def test_a_reboot_that_the_provider_fails(world, status):
+    world.api.faults.add("POST", "/reboot$", "task_ends", status=status)
+    with pytest.raises(LifeboatError, match=status):
+        world.enter(reboot_method="hard")
+    assert world.machine.system == "installed"
+    assert world.enter(reboot_method="hard")["running"] == "rescue"
+    world.leave()
+    assert world.settings() == world.before
+
+
+def test_giving_up_after_a_reboot_that_failed(world):
+    world.api.faults.add("POST", "/reboot$", "task_ends")
+    with pytest.raises(LifeboatError, match="ovhError"):
+        world.enter(reboot_method="hard")
+    assert world.leave()["running"] == "installed"
+    assert world.settings() == world.before and world.record() is None
+
+
+@pytest.mark.parametrize("fault", ["task_purged", "task_hangs"])
+def test_evidence_counts_and_not_the_task(world, fault):
+    world.api.faults.add("POST", "/reboot$", fault)
+    assert world.enter(reboot_method="hard")["running"] == "rescue"
+    assert world.machine.resets == 1
+
+
+@pytest.mark.parametrize("kind", ["404", "429", "500", "503-html", "reset"])
+def test_there_and_back_through_faults(world, kind):
+    world.api.faults.add("*", ".", kind, every=4)
+    assert world.enter(reboot_method="hard")["running"] == "rescue"
+    assert world.leave(reboot_method="hard")["running"] == "installed"
+    assert world.machine.resets == 2 and world.settings() == world.before
+
+
+def test_a_setting_that_is_not_taken_back(world):
+    world.enter()
+    world.server.ignored_puts = {"rescueMail": 1, "noIntervention": 1}
+    with pytest.raises(LifeboatError, match="did not take back the settings noIntervention of"):
+        world.leave()
+    assert world.machine.system == "installed" and world.record() is not None
+    boots = len(world.machine.boots)
+    assert world.leave()["changed"]
+    assert len(world.machine.boots) == boots
+    assert world.settings() == world.before and world.record() is None
+
+
+def test_a_boot_option_that_is_not_taken(world):
+    world.server.ignored_puts = {"bootId": 1}
+    with pytest.raises(WrongSystem, match="does not have it set"):
+        world.enter()
+    assert world.machine.boots == []
+    assert world.enter()["running"] == "rescue"
+
+
+def test_proved_back_although_nobody_can_log_in(world):
+    """The usual end after a lock-out: sshd runs, refuses us, and has another key than the rescue system."""
+    world.enter(reboot_method="hard")
+    world.machine.installed.authorized_keys.write_text("")
+    result = world.leave(reboot_method="hard")
+    assert result["changed"] and world.record() is None and world.settings() == world.before
+
+
+def test_a_reboot_of_what_runs(world):
+    result = world.session(reboot_method="soft").reboot()
+    assert (result["changed"], result["running"], result["fresh"]) == (True, "installed", True)
+    assert world.machine.boots == ["installed"] and world.record() is None
+    world.enter()
+    result = world.session().reboot()
+    assert (result["running"], result["fresh"], result["login"]["user"]) == ("rescue", True, ME)
+    assert world.enter()["changed"] is False
+    world.leave()
+    assert world.settings() == world.before
+
+
+def test_a_reboot_into_nothing_is_refused(world):
+    world.server.bootId = world.server.boot("poweroff").bootId
+    with pytest.raises(BadInput, match="power off"):
+        world.session(reboot_method="hard").reboot()
+    assert world.machine.boots == []
+
+
+# Another controller
+
+
+def test_a_session_goes_on_from_another_controller(world, tmp_path):
+    key = str(world.machine.user_key)
+    world.enter(private_key_file=key)
+    world.base = str(tmp_path / "other controller")
+    result = world.enter(private_key_file=key)
+    assert (result["changed"], result["running"]) == (False, "rescue")
+    world.leave(private_key_file=key)
+    assert world.settings() == world.before
+
+
+def test_what_a_machine_says_of_the_session_is_not_all_believed(world, tmp_path):
+    """It may be the compromised system that pretends to be its rescue system: nothing of it goes to the provider unread."""
+    key = str(world.machine.user_key)
+    world.enter(private_key_file=key)
+    said = world.machine.running.world / "run" / "session.json"
+    copy = json.loads(said.read_text())
+    copy["before"].update(rescueSshKey="ssh-ed25519 AAAA not-yours", state="hacked", efiBootloaderPath="\\evil.efi")
+    said.write_text(json.dumps(copy))
+    world.base = str(tmp_path / "other controller")
+    world.leave(private_key_file=key)
+    assert (world.server.state, world.server.efiBootloaderPath) == ("ok", None)
+    assert world.server.bootId == 1 and not world.server.noIntervention
+
+
+def test_a_key_of_the_user_is_no_key_of_the_session(world):
+    """What lets the user's own key in may well be the installed system."""
+    world.enter()
+    assert world.record().own_key
+    world.change_record(phase=_record.RESTORING)
+    world.enter(private_key_file=str(world.machine.user_key))
+    record = world.record()
+    assert (record.key_file, record.own_key) == (str(world.machine.user_key), False)
+
+
+def test_host_keys_from_the_disk_tell_the_installed_system(world):
+    key = world.machine.installed.host_key
+    world.enter(installed_host_keys=[key])
+    result = world.leave(installed_host_keys=[key])
+    assert result["evidence"]["reason"] == "its host key is the one on the server's own disk"
+    assert HostKey.from_line(key).fingerprint == result["evidence"]["host_key"]
+
+
+@pytest.mark.parametrize(("phase", "armed"), [("arming", False), ("rebooting", True), ("rescue", True), ("leaving", False)])
+def test_what_an_error_halfway_says_of_the_state(world, phase, armed):
+    session = world.session()
+    assert "no session is open" in session.interrupted()
+    world.folder.save(Record("ovh_dedicated", world.server.name, phase=phase, boot={"id": "2", "name": "rescue12-customer"}))
+    said = session.interrupted()
+    assert repr(phase) in said
+    assert ("rescue12-customer set to boot next" in said) == armed

@@ -1,0 +1,166 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""fstab as people, tools and attackers write it."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _fstab
+from ansible_collections.lifeboat.rescue.plugins.module_utils._storage._devices import Device, Devices
+
+
+def partition(disk, number, fstype, **tags):
+    return Device(f"{disk.path}{number}", f"8:{number}", "part", 1 << 30, on=[disk.path], rescue=disk.rescue,
+                  tag={"TYPE": fstype, "PART_ENTRY_NUMBER": str(number), **tags})
+
+
+@pytest.fixture
+def devices():
+    """The installed system's disk is vdb here, and was sda there. vda is the rescue system's."""
+    own = Device("/dev/vda", "254:0", "disk", rescue="It is mounted at /.")
+    disk, other = Device("/dev/vdb", "254:16", "disk"), Device("/dev/vdc", "254:32", "disk")
+    return Devices([
+        own, partition(own, 1, "ext4", UUID="rescue-uuid", LABEL="both"), disk, other,
+        partition(disk, 1, "ext4", UUID="aaaa-root", LABEL="root", PART_ENTRY_UUID="part-1", PART_ENTRY_NAME="a name"),
+        partition(disk, 2, "xfs", UUID="bbbb-var", LABEL="both"),
+        partition(disk, 5, "swap", UUID="cccc-swap"),
+        partition(disk, 7, "vfat", UUID="DDDD-EEEE", LABEL="EFI"),
+        partition(other, 1, "ext4", UUID="twin", LABEL="two words"), partition(other, 2, "ext3", UUID="twin"),
+        partition(other, 3, "btrfs", UUID="ffff-btrfs"), partition(other, 4, "LVM2_member", UUID="gggg-lvm"),
+    ], {"by-id": {"ata-DISK-part2": "/dev/vdb2"}, "by-path": {}})
+
+
+def resolve(devices, *lines, root="/dev/vdb1"):
+    entries, _dummy = _fstab.parse("\n".join(lines).encode("utf-8", "surrogateescape"))
+    notes = _fstab.resolve(entries, devices.all[root], devices)
+    return entries, notes
+
+
+@pytest.mark.parametrize(("line", "device", "status", "reason"), [
+    ("UUID=bbbb-var /var xfs defaults 0 2", "/dev/vdb2", "resolved", ""),
+    ("UUID=BBBB-VAR /var xfs", "/dev/vdb2", "resolved", ""),
+    ('UUID="bbbb-var"\t\t/var\txfs\tdefaults', "/dev/vdb2", "resolved", ""),
+    ("UUID=bbbb-var /var", "/dev/vdb2", "resolved", ""),
+    ("UUID=bbbb-var", None, "unresolved", "only one field"),
+    ("LABEL=two\\040words /data\\040disk ext4 defaults 0 2", "/dev/vdc1", "resolved", ""),
+    ("PARTUUID=PART-1 /x ext4", "/dev/vdb1", "resolved", ""),
+    ("PARTLABEL=a\\040name /x ext4", "/dev/vdb1", "resolved", ""),
+    ("/dev/disk/by-label/two\\x20words /x ext4", "/dev/vdc1", "resolved", ""),
+    ("/dev/disk/by-partlabel/a\\x20name /x auto", "/dev/vdb1", "resolved", ""),
+    ("/dev/disk/by-uuid/bbbb-var /x xfs", "/dev/vdb2", "resolved", ""),
+    ("/dev/disk/by-id/ata-DISK-part2 /x xfs", "/dev/vdb2", "resolved", ""),
+    ("/dev/disk/by-id/ata-GONE-part2 /x xfs", None, "unresolved", "has no /dev/disk/by-id/ata-GONE-part2"),
+    ("/dev/disk/by-path/../../../etc/passwd /x xfs", None, "unresolved", "has no"),
+    ("UUID=nope /x ext4 nofail", None, "unresolved", "Nothing has this UUID"),
+    ("UUID= /x ext4", None, "unresolved", "Nothing has this UUID"),
+    ("UUID=twin /x ext4", None, "unresolved", "Several have this UUID: /dev/vdc1, /dev/vdc2"),
+    # The rescue system's own disk is never meant, not even by a UUID that is on no other.
+    ("UUID=rescue-uuid /x ext4", None, "unresolved", "belongs to the rescue system"),
+    ("LABEL=both /x xfs", "/dev/vdb2", "resolved", ""),
+    ("UUID=aaaa-root /x xfs", "/dev/vdb1", "unresolved", "said to be xfs, but there is ext4"),
+    ("LABEL=root /x ext2,ext3", "/dev/vdb1", "resolved", ""),
+    ("UUID=cccc-swap none swap sw", "/dev/vdb5", "skipped", "swap"),
+    ("UUID=cccc-swap /x ext4", "/dev/vdb5", "skipped", "swap"),
+    ("/swapfile none swap sw", None, "skipped", "a file"),
+    ("UUID=bbbb-var /var xfs noauto", "/dev/vdb2", "skipped", "noauto"),
+    ("UUID=ffff-btrfs /x btrfs subvol=@home", "/dev/vdc3", "unresolved", "btrfs is not supported yet"),
+    ("UUID=gggg-lvm /x ext4", "/dev/vdc4", "unresolved", "LVM2_member is not supported yet"),
+    ("/dev/mapper/vg-root /x ext4", None, "unresolved", "not supported yet"),
+    ("/dev/vg/root /x ext4", None, "unresolved", "not supported yet"),
+    ("/dev/md0 /x ext4", None, "unresolved", "not supported yet"),
+    ("ZFS=rpool/x /x zfs", None, "unresolved", "knows how to find"),
+    ("nas:/export /n nfs defaults", None, "skipped", "network"),
+    ("//nas/share /n cifs credentials=/root/c", None, "skipped", "network"),
+    ("UUID=bbbb-var /n xfs _netdev", None, "skipped", "network"),
+    ("tmpfs /tmp tmpfs size=1G", None, "skipped", "no device"),
+    ("proc /proc proc", None, "skipped", "no device"),
+    ("/srv/a /srv/b none bind", None, "skipped", "bind"),
+    ("/disk.img /x ext4 loop", None, "skipped", "a file"),
+    ("UUID=bbbb-var /x/../../../etc xfs", "/dev/vdb2", "unresolved", "'..'"),
+    ("UUID=bbbb-var relative xfs", "/dev/vdb2", "unresolved", "no absolute path"),
+    ("UUID=bbbb-var /x\\000y xfs", None, "unresolved", "NUL"),
+    # What the installed system calls sdb, nobody knows.
+    ("/dev/sdb1 /x ext4", None, "unresolved", "cannot be told"),
+    ("/dev/sda2 /x xfs", None, "unresolved", "cannot be told"),
+])
+def test_a_line(devices, line, device, status, reason):
+    entry = resolve(devices, line)[0][0]
+    assert (entry.device, entry.status) == (device, status), entry.reason
+    assert reason in entry.reason
+    assert bool(reason) == bool(entry.reason)
+
+
+def test_names_of_the_kernel_are_taken_where_the_root_shows_what_they_mean(devices):
+    entries, notes = resolve(devices, "/dev/sda1 / ext4", "/dev/sda2 /var xfs", "/dev/sda5 none swap sw",
+                             "/dev/sda9 /x ext4", "/dev/sda7 /y ext4", "/dev/sdb1 /z ext4")
+    assert [(entry.device, entry.status) for entry in entries] == [
+        ("/dev/vdb1", "resolved"), ("/dev/vdb2", "resolved"), ("/dev/vdb5", "skipped"),
+        (None, "unresolved"), (None, "unresolved"), (None, "unresolved")]
+    assert "/dev/vdb is what the installed system calls sda" in entries[1].reason
+    assert "no such partition" in entries[3].reason
+    assert "but there is vfat" in entries[4].reason
+    assert notes == []
+
+
+def test_names_of_the_kernel_are_taken_where_there_is_one_disk(devices):
+    for path in ("/dev/vdc", "/dev/vdc1", "/dev/vdc2", "/dev/vdc3", "/dev/vdc4"):
+        del devices.all[path]
+    entries = resolve(devices, "UUID=aaaa-root / ext4", "/dev/nvme0n1p2 /var xfs")[0]
+    assert entries[1].device == "/dev/vdb2"
+    # Two names cannot both be the only disk, and the second disk is not the first.
+    for lines in (["/dev/nvme0n1p2 /var xfs", "/dev/sda7 /efi vfat"], ["/dev/sdb2 /var xfs"]):
+        entries, _dummy = resolve(devices, "UUID=aaaa-root / ext4", *lines)
+        assert [entry.device for entry in entries[1:]] == [None] * len(lines)
+
+
+def test_two_roots_and_two_of_a_mount_point(devices):
+    entries, notes = resolve(devices, "UUID=bbbb-var / xfs", "UUID=aaaa-root / ext4", "LABEL=root / ext4",
+                             "LABEL=two\\040words /data ext4", "UUID=bbbb-var /data//. xfs")
+    assert [entry.status for entry in entries] == ["skipped", "resolved", "skipped", "resolved", "skipped"]
+    assert "Line 1 of fstab says that / is /dev/vdb2" in notes[0]
+    assert "No line of fstab" in resolve(devices, "# nothing")[1][0]
+
+
+def test_comments_and_blanks(devices):
+    entries, _dummy = resolve(devices, "", "  # x", "\t", "  UUID=bbbb-var  /var  xfs  ro,nofail # y\r")
+    assert [(entry.line, entry.file, entry.options) for entry in entries] == [(4, "/var", "ro,nofail")]
+    assert entries[0].needed is False
+
+
+def test_escapes_come_back():
+    name = "/a b\tc\nd\\e\udcff"
+    escaped = name.encode("utf-8", "surrogateescape")
+    for byte in b"\\ \t\n":
+        escaped = escaped.replace(bytes([byte]), b"\\%03o" % byte)
+    entries, _dummy = _fstab.parse(b"UUID=x " + escaped + b" ext4")
+    assert entries[0].file == name
+
+
+@pytest.mark.parametrize("line", [b"UUID=x /a ext4\n", b"a b\n", b"\0\xff\n",
+                                  b"\\040" * 50 + b" " + b"/x" * 500 + b"\n"])
+def test_an_endless_file_ends_soon(devices, line):
+    started = time.monotonic()
+    entries, cut = _fstab.parse(line * (16000000 // len(line)))
+    _fstab.resolve(entries, devices.all["/dev/vdb1"], devices)
+    assert cut
+    assert len(entries) <= _fstab.MOST
+    assert time.monotonic() - started < 5
+
+
+def test_noise_is_never_an_error(devices):
+    source = random.Random(7)
+    words = ["UUID=", "LABEL=", "/dev/", "disk/by-id/", "sda", "1", "/", "..", "\\040", "\\", "ext4", ",", "=", " ",
+             "\t", "\n", "#", "nofail", "bind", "\udcff", "\0", '"', "swap", "none", "nvme0n1p", "mapper/", ":",
+             "aaaa-root"]
+    for dummy in range(3000):
+        text = "".join(source.choice(words) for dummy in range(source.randrange(60)))
+        for entry in resolve(devices, text)[0]:
+            assert entry.status in ("resolved", "skipped", "unresolved")
+            assert (entry.status == "resolved") <= (entry.file.startswith("/") and ".." not in entry.file.split("/"))
+            assert entry.device is None or not devices.all[entry.device].rescue
