@@ -6,7 +6,7 @@
 
 It works on a copy of the files that git knows or would take: ansible-test wants them in a real directory
 ansible_collections/lifeboat/rescue, and neither litter in the checkout nor an editor at work changes what is tested.
-The static checks keep two cores busy, so they come first: machines that boot under emulation need the cores for themselves.
+Two steps run at a time, for two cores: one of those that boot machines, which keep one core busy each, and one of the others.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import ast
 import asyncio
+import collections
 import configparser
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import shutil
@@ -26,7 +28,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -62,7 +64,7 @@ class Step:
 
     junit: the file in which pytest tells what it did; without one the step is one test.
     notes: lines of the output that match are shown even when all is well.
-    live: show the output as it comes.
+    live: show the output as it comes, each line with the name of the step.
     """
 
     name: str
@@ -74,14 +76,17 @@ class Step:
     live: bool = False
 
 
-class Bench:
-    """The place where steps run: the copy of the checkout, the environment, and the totals so far."""
+Job = Callable[[], Awaitable[None]]
 
-    def __init__(self, cache: Path, work: Path):
+
+class Bench:
+    """A place where steps run: a copy of the checkout, the environment, and the totals so far."""
+
+    def __init__(self, cache: Path, work: Path, totals: Totals):
         self.cache = cache
         self.work = work
         self.tree = work / "ansible_collections/lifeboat/rescue"
-        self.totals = Totals()
+        self.totals = totals
         self.env = {
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -110,6 +115,10 @@ class Bench:
             if os.path.lexists(source):  # git still lists what was removed and not yet committed
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, copy, follow_symlinks=False)
+
+    def will_run(self, steps: Sequence[Step]) -> collections.deque[Job]:
+        """The steps, to be run here later."""
+        return collections.deque(functools.partial(self.run, step) for step in steps)
 
     async def run(self, step: Step) -> None:
         """Run a step, print one line for it, and its output when it failed."""
@@ -157,7 +166,7 @@ class Bench:
                     text = line.decode("utf-8", "replace")
                     output.write(text)
                     if step.live:
-                        print(text, end="", flush=True)
+                        print(f"{step.name}: {text}", end="", flush=True)
                 await process.wait()
         except TimeoutError:
             return f"did not end within {step.limit:g} s"
@@ -191,8 +200,8 @@ def _junit(path: Path) -> Totals:
     return totals
 
 
-def lint(bench: Bench) -> list[list[Step]]:
-    """The static checks, in two lanes for two cores."""
+def lint(bench: Bench) -> list[Step]:
+    """The static checks."""
     scripts = [path for path in bench.tree.rglob("*") if path.is_file() and not path.is_symlink()
                and re.match(rb"#!.*\b(ba|da)?sh\b", path.read_bytes()[:80])]
     dist = bench.work / "dist"
@@ -224,7 +233,7 @@ def lint(bench: Bench) -> list[list[Step]]:
         [BIN / "ansible-galaxy", "collection", "build", "--output-path", dist],
         [BIN / "python", "-m", "galaxy_importer.main", dist / f"lifeboat-rescue-{version}.tar.gz"],
     ], env={**home, "GALAXY_IMPORTER_CONFIG": str(importer)}, notes="^((?:WARNING|ERROR).*)$"))
-    return [[sanity], steps]
+    return [sanity, *steps]
 
 
 def _home(bench: Bench) -> dict[str, str]:
@@ -266,23 +275,25 @@ def _write_pip_settings(home: Path) -> None:
 
 
 def tests(bench: Bench, parts: Sequence[str]) -> list[Step]:
-    """The tests of these parts, in the order in which they cost more and more."""
+    """The tests of these parts that boot no machine."""
+    steps = [_pytest(bench, "unit", "tests/unit", 1800)] if "unit" in parts else []
+    return steps + (_integration(bench) if "integration" in parts else [])
+
+
+def machines(bench: Bench, parts: Sequence[str]) -> list[Step]:
+    """The tests of these parts that boot machines, the long ones first."""
     steps = []
-    if "unit" in parts:
-        steps.append(_pytest(bench, "unit", "tests/unit", 1800))
-    if {"lab", "e2e"} & set(parts):
-        steps.append(Step("lab images", [[BIN / "python", "-m", "lifeboat_lab.images"]], 1200, live=True))
+    if "e2e" in parts:
+        # A file is a step, so that two can run at a time.
+        files = sorted((bench.tree / "tests/e2e").glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True)
+        steps += [_pytest(bench, f"e2e {path.stem[5:]}", f"tests/e2e/{path.name}", 3600) for path in files]
     if "lab" in parts:
         steps.append(_pytest(bench, "lab", "tests/lab/tests", 1800))
-    if "e2e" in parts:
-        steps.append(_pytest(bench, "e2e", "tests/e2e", 3600))
-    if "integration" in parts:
-        steps += _integration(bench)
     return steps
 
 
 def _pytest(bench: Bench, part: str, directory: str, limit: float) -> Step:
-    junit = bench.work / f"{part}.xml"
+    junit = bench.work / f"{part.replace(' ', '-')}.xml"
     live = part != "unit"
     command = [BIN / "pytest", "-v" if live else "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", directory]
     return Step(part, [command], limit, junit=junit, live=live, notes=r"^(SKIPPED .*)$")
@@ -306,19 +317,35 @@ def _integration(bench: Bench) -> list[Step]:
     return steps
 
 
-async def check(bench: Bench, parts: Sequence[str]) -> None:
+async def check(cache: Path, work: Path, parts: Sequence[str], totals: Totals) -> None:
     """Run these parts."""
-    async def lane(steps: Sequence[Step]) -> None:
-        for step in steps:
-            await bench.run(step)
+    # Apart: the tests leave behind what a linter finds fault with.
+    bench, linted = (Bench(cache, work / name, totals) for name in ("tests", "lint"))
+    for place in (bench, linted):
+        place.copy_checkout()
+    booting = bench.will_run(machines(bench, parts))
+    others = (linted.will_run(lint(linted)) if "lint" in parts else collections.deque()) + bench.will_run(tests(bench, parts))
+    images = asyncio.Event()
+
+    async def lane(*queues: collections.deque[Job]) -> None:
+        for queue in queues:
+            if queue is booting:
+                await images.wait()
+            while queue:
+                await queue.popleft()()
+
+    async def boot() -> None:
+        if booting:
+            await bench.run(Step("lab images", [[BIN / "python", "-m", "lifeboat_lab.images"]], 1200, live=True))
+        images.set()
+        await lane(booting, others)
 
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with asyncio.TaskGroup() as group:
-        for steps in lint(bench) if "lint" in parts else []:
-            group.create_task(lane(steps))
-    await lane(tests(bench, parts))
+        group.create_task(boot())
+        group.create_task(lane(others, booting))
 
 
 def main() -> int:
@@ -327,16 +354,15 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("parts", nargs="+", choices=["lint", "unit", "lab", "e2e", "integration"])
     arguments = parser.parse_args()
+    totals = Totals()
     with tempfile.TemporaryDirectory(prefix="lifeboat.", ignore_cleanup_errors=True) as work:
-        bench = Bench(arguments.cache, Path(work))
-        bench.copy_checkout()
         try:
-            asyncio.run(check(bench, arguments.parts))
+            asyncio.run(check(arguments.cache, Path(work), arguments.parts, totals))
         except (KeyboardInterrupt, asyncio.CancelledError):
             print("Interrupted.", file=sys.stderr)
             return 130
-    print(bench.totals)
-    return 1 if bench.totals.failed or not bench.totals.passed else 0
+    print(totals)
+    return 1 if totals.failed or not totals.passed else 0
 
 
 if __name__ == "__main__":

@@ -49,7 +49,11 @@ timeout 600 ansible-playbook -i localhost, -c local "$here/test.yml" "$@" \
     -e "work=$work tree=$tree port=$port ansible_python_interpreter=$(command -v python3)"
 
 echo "--- no secret in what -vvv shows"
-timeout 120 ansible-playbook -vvv --diff -i localhost, -c local "$here/secret.yml" -e "tree=$tree" >"$work/output"
+timeout 120 ansible-playbook -vvv --diff -i localhost, -c local "$here/secret.yml" \
+    -e "tree=$tree ansible_python_interpreter=$(command -v python3)" >"$work/output" || {
+    cat "$work/output"
+    exit 1
+}
 grep -q 'password set (yescrypt)' "$work/output"
 hash=$(sed -n 's/^expired:\([^:]*\):.*/\1/p' "$tree/etc/shadow")
 [[ $hash == \$y\$* ]] || { echo "That is no new hash: $hash"; exit 1; }
