@@ -44,6 +44,7 @@ options:
     description:
       - How many seconds the server has for its SSH banner when it is first looked at.
       - A server that is up answers within one. The wait for a booting one is not limited by this.
+      - A rescue system that an open session has brought up is given a minute in any case. It may be slow, being at work.
     type: float
     default: 5.0
 notes:
@@ -51,6 +52,8 @@ notes:
     name runs on the controller; no C(delegate_to) and no C(connection=local) is needed.
   - With C(async) the module must run on the controller itself, so add C(delegate_to=localhost). Without C(async) progress is shown.
   - With C(delegate_to) the variables are those of the host at hand, as with every module.
+  - The server's SSH port is reached from the controller directly, by paramiko. C(ProxyJump) and other settings of OpenSSH
+    (C(ansible_ssh_common_args), C(ssh_config)) are not used.
   - C(environment) counts as for a module (C(OVH_APPLICATION_KEY) and the like). C(become) has no effect.
 """
 

@@ -14,8 +14,6 @@ import traceback
 import typing as t
 
 from ._errors import BadInput, LifeboatError
-from ._providers import _base
-from ._providers._base import Provider
 from ._providers._registry import PROVIDERS, make_provider
 from ._session._record import Folder
 from ._session._session import Options, Session
@@ -105,24 +103,6 @@ def _options(params: t.Mapping[str, t.Any]) -> Options:
     return Options(server=server, installed_address=params.get("installed_host"), **given)
 
 
-def _netboot(provider: Provider, params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
-    """Set what boots next, and reboot nothing."""
-    name = params["server"]
-    server = provider.read_server(name)
-    option = provider.choose(name, params["boot"])
-    if option.kind == _base.POWEROFF and params["boot"] != "poweroff":
-        raise BadInput(f"{option.name} powers {name} off at each boot.", state="Nothing was changed.",
-                       todo="If that is what you want, say boot=poweroff.")
-    changed = server.boot != option.id
-    before = provider.boot_option(name, server.boot).as_result() if changed and server.boot is not None else option.as_result()
-    if changed and not check_mode:
-        provider.write_settings(name, provider.boot_settings(option))
-    return {"changed": changed, "provider": provider.facts.name, "server": name, "boot": option.as_result(),
-            "armed": option.kind == _base.RESCUE,
-            "diff": {"before": {"boot": before}, "after": {"boot": option.as_result()},
-                     "before_header": f"{name} next boot", "after_header": f"{name} next boot"}}
-
-
 def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Callable[[str], None]) -> dict[str, t.Any]:
     """Do what the module `name` does. Return its result; a failure is a result too (`failed`, `msg`, `failure`).
 
@@ -132,20 +112,30 @@ def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Call
     try:
         options = _options(params)
         provider = make_provider(params)
-        if name == "netboot":
-            return _netboot(provider, params, check_mode)
         folder = Folder(params["session_dir"], provider.facts.name, options.server)
         session = Session(provider, options, folder, tell, check_mode)
         if name == "rescue_mode":
             return session.enter() if params["state"] == "present" else session.leave()
+        if name == "netboot":
+            return session.netboot(params["boot"])
         return {"reboot": session.reboot, "rescue_mode_info": session.info}[name]()
     except LifeboatError as exc:
-        if exc.state is None and session is not None and session.changed:
-            exc.state = session.interrupted()
-        result: dict[str, t.Any] = {"failed": True, "changed": session is not None and session.changed, **exc.as_result()}
-        if exc.__cause__ is not None:
-            result["exception"] = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
-        return result
+        return _failure(exc, session)
+    except Exception as exc:
+        # A fault of ours must not hide what state the server is in either.
+        told = LifeboatError(f"This should not happen: {type(exc).__name__}: {exc}.", todo="Please report it, with the traceback.")
+        told.__cause__ = exc
+        return _failure(told, session)
+
+
+def _failure(exc: LifeboatError, session: Session | None) -> dict[str, t.Any]:
+    changed = session is not None and session.changed
+    if exc.state is None and session is not None and changed:
+        exc.state = session.interrupted()
+    result: dict[str, t.Any] = {"failed": True, "changed": changed, **exc.as_result()}
+    if exc.__cause__ is not None:
+        result["exception"] = "".join(traceback.format_exception(exc))
+    return result
 
 
 def run_module(name: str) -> None:

@@ -14,6 +14,7 @@ author:
 description:
   - Sets the boot option of a server at its provider. It reboots nothing.
   - To have the rescue system run, with a log-in, use M(lifeboat.rescue.rescue_mode) instead.
+  - While a rescue session is open, leaving it restores what was set before that session, whatever is set here in between.
 extends_documentation_fragment:
   - lifeboat.rescue.attributes
   - lifeboat.rescue.attributes.action_group
@@ -67,6 +68,10 @@ armed:
   description: Whether that is a rescue system.
   returned: success
   type: bool
+session:
+  description: The rescue session that is open, with its C(id), C(phase), C(folder) and C(started_at). Null where there is none.
+  returned: success
+  type: dict
 failure:
   description: What failed (C(code), C(message)), what state the server is in (C(state)), what to do next (C(todo)), and C(details).
   returned: failure

@@ -81,28 +81,35 @@ class Session:
         # Whether something was written at the provider, or rebooted: a failure must not hide that.
         self.changed = False
         self._remember = True
+        # Where the provider says that the server answers, once it was asked.
+        self._provider_address: str | None = None
         self._tell = tell
         self._said: dict[str, str] = {}
         self._started = time.monotonic()
         self._timings: dict[str, float] = {}
 
-    # -- the four wishes
+    # -- the five wishes
 
     def enter(self) -> dict[str, t.Any]:
         """Have the rescue system run, and be able to log in to it."""
         self._check_options()
-        with self.folder.locked(self.options.wait_timeout, self._tell):
+        with self._locked():
             return self._enter()
 
     def leave(self) -> dict[str, t.Any]:
         """Have the installed system run, and every setting as it was."""
-        with self.folder.locked(self.options.wait_timeout, self._tell):
+        with self._locked():
             return self._leave()
 
     def reboot(self) -> dict[str, t.Any]:
         """Reboot into whatever is set to boot next."""
-        with self.folder.locked(self.options.wait_timeout, self._tell):
+        with self._locked():
             return self._plain_reboot()
+
+    def netboot(self, wanted: str) -> dict[str, t.Any]:
+        """Set what boots next, and reboot nothing."""
+        with self._locked():
+            return self._netboot(wanted)
 
     def info(self) -> dict[str, t.Any]:
         """What is armed, what runs. Changes nothing."""
@@ -121,6 +128,9 @@ class Session:
         return f"The session stopped in its phase {record.phase!r}{armed}; running this again goes on from there."
 
     # -- helpers: talk, record, evidence
+
+    def _locked(self) -> t.ContextManager[None]:
+        return self.folder.locked(self.options.wait_timeout, self._tell, self.check_mode)
 
     def say(self, topic: str, text: str) -> None:
         """One line when something changes; the same text on the same topic is said once."""
@@ -155,9 +165,8 @@ class Session:
         installed += [key for key in map(HostKey.from_line, self.options.installed_host_keys) if key]
         familiar: list[HostKey] = []
         for name in self.options.known_hosts_files:
-            address = self.options.installed_address
-            if address:
-                familiar += read_known_hosts(name, address, self.options.installed_port)
+            for address in {self.options.installed_address, self._provider_address} - {None}:
+                familiar += read_known_hosts(name, address or "", self.options.installed_port)
         if record and record.reboot and record.reboot.host_key_before:
             before = HostKey.from_line(record.reboot.host_key_before)
             familiar += [before] if before else []
@@ -166,13 +175,15 @@ class Session:
 
     def _rescue_logins(self, record: Record | None) -> list[tuple[Login, bool]]:
         """How to get in to the rescue system, each with whether only that system can have been given the key."""
+        user = record.user if record else "root"
+        logins: list[tuple[Login, bool]] = []
         if record and record.key_file:
-            return [(Login(record.user, key_file=record.key_file), record.own_key)]
-        if self.options.private_key_file:
-            return [(Login("root", key_file=self.options.private_key_file), False)]
-        if self.options.public_key:
-            return [(Login("root", agent=True), False)]
-        return []
+            logins.append((Login(user, key_file=record.key_file), record.own_key))
+        if self.options.private_key_file and not (record and record.key_file == self.options.private_key_file):
+            logins.append((Login(user, key_file=self.options.private_key_file), False))
+        elif self.options.public_key and not logins:
+            logins.append((Login(user, agent=True), False))
+        return logins
 
     def _logins(self, record: Record | None) -> list[tuple[Login, bool]]:
         """The rescue system's, then the user's own to the installed system."""
@@ -205,6 +216,10 @@ class Session:
             watch.begin()
         try:
             server = self.provider.read_server(self.options.server)
+            self._provider_address = server.address
+            known = self._known(record)
+            if watch is not None:
+                watch.known = known
             if watch is None or address != self._address(server):
                 if watch is not None:
                     watch.close()
@@ -213,6 +228,9 @@ class Session:
             look = watch.look(min(1.0, deadline.left))
             if look is None and ("refused" not in watch.heard or patience > self.options.connect_timeout):
                 # A refusal is an answer, silence is not.
+                if deadline.left > self.options.connect_timeout:
+                    self.say("ssh", f"port {port}: {watch.heard}; the rescue system ran there, so it has "
+                                    f"{deadline.left:.0f} s to answer")
                 look = watch.look(deadline.left)
             heard = watch.heard
         finally:
@@ -529,7 +547,23 @@ class Session:
                               todo="Unmount it (lifeboat.rescue.storage_mount with state=unmounted), "
                                    "or run this with force=true and lose what is not written.", details={"mounts": dirty})
 
-    # -- a reboot without a change of system
+    # -- the boot option, and a reboot without a change of system
+
+    def _netboot(self, wanted: str) -> dict[str, t.Any]:
+        name = self.options.server
+        server = self.provider.read_server(name)
+        option = self.provider.choose(name, wanted)
+        if option.kind == _base.POWEROFF and wanted != "poweroff":
+            raise BadInput(f"{option.name} powers {name} off at each boot.", state="Nothing was changed.",
+                           todo="If that is what you want, say boot=poweroff.")
+        changed = server.boot != option.id
+        before = self._boot_option(server, None) if changed else option
+        if changed and not self.check_mode:
+            self._write(name, self.provider.boot_settings(option))
+        return {"changed": changed, "provider": self.provider.facts.name, "server": name, "boot": option.as_result(),
+                "armed": self._is_armed(option), "session": self._session_result(self.folder.load()),
+                "diff": {"before": {"boot": before.as_result() if before else None}, "after": {"boot": option.as_result()},
+                         "before_header": f"{name} next boot", "after_header": f"{name} next boot"}}
 
     def _plain_reboot(self) -> dict[str, t.Any]:
         record = self.folder.load()
@@ -579,9 +613,7 @@ class Session:
             "boot": option.as_result() if option else None,
             "tasks": list(record.tasks) if record else [],
             "timings": dict(self._timings),
-            "session": None if record is None else {
-                "id": record.id, "phase": record.phase, "folder": self.folder.path,
-                "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.started_at))},
+            "session": self._session_result(record),
             "login": None,
         }
         if record and look.system == RESCUE and record.rescue_host_key:
@@ -590,6 +622,11 @@ class Session:
             result["diff"] = {"before": dict(before), "after": dict(after),
                               "before_header": f"{server.name} settings", "after_header": f"{server.name} settings"}
         return result
+
+    def _session_result(self, record: Record | None) -> dict[str, t.Any] | None:
+        return None if record is None else {
+            "id": record.id, "phase": record.phase, "folder": self.folder.path,
+            "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.started_at))}
 
     @staticmethod
     def _fresh(record: Record | None, look: Look) -> bool | None:

@@ -203,3 +203,14 @@ def test_a_failure_tells_that_something_was_changed(ansible, api, server):
     assert f"{NAME}: setting rescue12-customer to boot next" in ansible.output
     assert len(server.reboots) == 1
     assert server.rescueSshKey.split()[0] == "ssh-ed25519"
+
+
+def test_a_fault_of_ours_tells_the_state_too(ansible, api, server):
+    """After arming the API answers with what nobody expects."""
+    ansible.environment["PYTHONPATH"] = str(ansible.path)
+    (ansible.path / "sitecustomize.py").write_text(
+        "import ovh\npost = ovh.Client.post\n"
+        "ovh.Client.post = lambda self, path, **more: [] if path.endswith('/reboot') else post(self, path, **more)\n")
+    code, result = ansible.module("rescue_mode", reboot_method="hard")
+    assert code == 2 and result["changed"] is True
+    assert result["msg"].startswith("This should not happen: ") and "rescue12-customer set to boot next" in result["failure"]["state"]

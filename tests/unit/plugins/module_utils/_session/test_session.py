@@ -155,7 +155,7 @@ def test_check_mode_writes_nothing(world):
     assert (plan["changed"], plan["armed"], plan["running"]) == (True, False, "installed")
     assert plan["diff"]["before"] == world.before
     assert plan["diff"]["after"]["bootId"] == world.server.boot("rescue12-customer").bootId
-    assert world.api.writes() == [] and world.machine.boots == [] and not os.path.exists(world.folder.path)
+    assert world.api.writes() == [] and world.machine.boots == [] and not os.path.exists(world.base)
     world.enter()
     writes, record = world.api.writes(), world.record()
     assert world.enter(check_mode=True)["changed"] is False
@@ -568,6 +568,23 @@ def test_a_reboot_of_what_runs(world):
     assert world.settings() == world.before
 
 
+def test_what_boots_next_is_set_while_the_old_option_is_gone(world):
+    world.server.bootId = 999999
+    result = world.session().netboot("harddisk")
+    assert result["changed"] and world.server.bootId == 1
+    assert result["diff"]["before"]["boot"]["id"] == "999999"
+    assert world.session().netboot("harddisk")["changed"] is False
+
+
+def test_what_boots_next_is_not_set_while_another_job_is_at_work(world):
+    with world.folder.locked(1, print), pytest.raises(Busy):
+        world.session(wait_timeout=0.1).netboot("harddisk")
+    assert world.api.writes() == []
+    world.enter()
+    assert world.session().netboot("harddisk")["session"]["phase"] == "rescue"
+    assert world.enter()["armed"] is True, "the session arms it again"
+
+
 def test_a_reboot_into_nothing_is_refused(world):
     world.server.bootId = world.server.boot("poweroff").bootId
     with pytest.raises(BadInput, match="power off"):
@@ -610,6 +627,20 @@ def test_a_key_of_the_user_is_no_key_of_the_session(world):
     world.enter(private_key_file=str(world.machine.user_key))
     record = world.record()
     assert (record.key_file, record.own_key) == (str(world.machine.user_key), False)
+
+
+def test_a_key_given_later_lets_in_where_that_of_the_session_is_lost(world):
+    world.enter()
+    world.machine.running.authorized_keys.write_text(world.machine.user_public + "\n")
+    result = world.enter(private_key_file=str(world.machine.user_key))
+    assert (result["changed"], result["running"]) == (False, "rescue")
+
+
+def test_the_installed_system_is_known_by_the_address_that_the_provider_tells(world, tmp_path):
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text(f"[{world.server.ip}]:{world.machine.port} {world.machine.installed.host_key}\n")
+    info = world.session(installed_address=None, installed_login=None, known_hosts_files=[str(known_hosts)]).info()
+    assert (info["running"], info["evidence"]["reason"]) == ("installed", "its host key is the one known from before")
 
 
 def test_host_keys_from_the_disk_tell_the_installed_system(world):
