@@ -202,6 +202,7 @@ class Machine:
     """A machine at the lab's OVH API, of two sshds that take turns on one port: the installed system, and the rescue.
 
     obeys: whether it boots what is armed; otherwise always the installed system. boots: what was armed at each boot.
+    boots_in: seconds for which it is down.
     """
 
     def __init__(self, path):
@@ -210,6 +211,7 @@ class Machine:
         self.user_key = path / "user_key"
         self.user_public = key_pair(self.user_key)
         self.obeys = True
+        self.boots_in = 0.0
         self.server = None
         self.resets = 0
         self.boots = []
@@ -254,6 +256,7 @@ class Machine:
             boot = self.server.next_boot()
             self.boots.append(boot.kind)
             self.off()
+            time.sleep(self.boots_in)
             if boot.kind == "rescue" and self.obeys:
                 self.rescues += 1
                 self.running = Sshd(self.path / f"rescue{self.rescues}", self.port)

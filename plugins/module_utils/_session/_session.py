@@ -190,13 +190,16 @@ class Session:
         own = self.options.installed_login
         return self._rescue_logins(record) + ([(own, False)] if own else [])
 
-    def _reboot(self, record: Record, goal: str, last: Look) -> Look:
-        """Reboot and wait until `goal` is proved to run. All log-ins are tried on what answers, to tell which one booted."""
+    def _reboot(self, record: Record, goal: str, last: Look, plain: bool = False) -> Look:
+        """Reboot and wait until `goal` is proved to run. All log-ins are tried on what answers, to tell which one booted.
+
+        plain: a new boot is enough where nobody can tell the system.
+        """
         address, port = record.address or "", record.rescue_port
         if goal == INSTALLED:
             address, port = self.options.installed_address or address, self.options.installed_port
         with Watch(address, port, self._known(record), self._logins(record)) as watch:
-            return Rebooting(self, record, goal, watch).run(last)
+            return Rebooting(self, record, goal, watch, plain).run(last)
 
     def _address(self, server: Server) -> str:
         return self.options.address or server.address
@@ -582,7 +585,7 @@ class Session:
         self._remember = record is not None and goal == RESCUE
         work.reboot = None
         work.tasks = []
-        look = self._reboot(work, goal, look)
+        look = self._reboot(work, goal, look, plain=record is None)
         if self._remember:
             self._settle(work, look)
         result = self._result(server, record, look, option, changed=True)

@@ -568,6 +568,16 @@ def test_a_reboot_of_what_runs(world):
     assert world.settings() == world.before
 
 
+@pytest.mark.parametrize("boot", ["harddisk", "rescue"])
+def test_a_reboot_where_nobody_can_log_in(world, boot):
+    """It went down and came up. Which system that is, nobody can tell."""
+    world.session().netboot(boot)
+    world.machine.boots_in = 3
+    result = world.session(installed_login=None).reboot()
+    assert (result["changed"], result["running"], result["fresh"], result["login"]) == (True, "unknown", True, None)
+    assert len(world.machine.boots) == 1 and world.record() is None
+
+
 def test_what_boots_next_is_set_while_the_old_option_is_gone(world):
     world.server.bootId = 999999
     result = world.session().netboot("harddisk")
