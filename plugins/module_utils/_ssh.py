@@ -481,6 +481,25 @@ def read_private_key(path: str) -> t.Any:
         raise BadInput(f"{path} is not a private key that paramiko can read: {exc}.") from exc
 
 
+def sign(path: str, text: str) -> str:
+    """A signature of a text by the private key of a file, for is_signed()."""
+    key = read_private_key(path)
+    more = {"algorithm": "rsa-sha2-512"} if key.get_name() == "ssh-rsa" else {}
+    return base64.b64encode(key.sign_ssh_data(text.encode(), **more).asbytes()).decode()
+
+
+def is_signed(path: str, text: str, signature: str) -> bool:
+    """Whether the private key of this file signed a text."""
+    paramiko = load_paramiko()
+    private = read_private_key(path)
+    # paramiko verifies by a public key only, where the key is an Ed25519 one.
+    public = paramiko.PKey.from_type_string(private.get_name(), private.asbytes())
+    try:
+        return bool(public.verify_ssh_sig(text.encode(), paramiko.Message(base64.b64decode(signature))))
+    except (TypeError, ValueError, paramiko.SSHException):
+        return False
+
+
 def make_key_pair(path: str, comment: str) -> str:
     """Make an Ed25519 pair, the private key at path (0600). Return the public key's line."""
     load_paramiko()

@@ -23,7 +23,7 @@ import typing as t
 from urllib.parse import quote
 
 from .._errors import BadInput, Busy
-from .._ssh import HostKey, host_pattern
+from .._ssh import HostKey, host_pattern, is_signed, sign
 from .._wait import Backoff, Wait
 
 # A session's phases, in their order. Each says what was about to be done when it was written.
@@ -94,6 +94,21 @@ class Record:
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
+
+    def signed(self) -> str:
+        """JSON for the copy in the rescue system, with a signature by the key that lets in there."""
+        text = self.to_json()
+        if not self.key_file:
+            return text
+        return json.dumps({**json.loads(text), "signature": sign(self.key_file, text)}, sort_keys=True)
+
+    @classmethod
+    def from_signed(cls, text: str, key_file: str | None) -> tuple[Record, bool]:
+        """The record of a copy, and whether this key signed it. Raise ValueError for what is no record."""
+        data = json.loads(text)
+        signature = data.pop("signature", None) if isinstance(data, dict) else None
+        plain = json.dumps(data, indent=1, sort_keys=True)
+        return cls.from_json(plain), bool(signature and key_file and is_signed(key_file, plain, str(signature)))
 
     def known_installed_keys(self) -> list[HostKey]:
         keys = (HostKey.from_line(line) for line in self.installed_host_keys)

@@ -310,13 +310,18 @@ class Session:
         if record is not None or look.system != RESCUE or look.evidence is None or not look.evidence.session:
             return record
         try:
-            copy = Record.from_json(look.evidence.session)
+            copy, signed = Record.from_signed(look.evidence.session, self.options.private_key_file)
         except ValueError:
             return None
         if (copy.provider, copy.server) != (self.provider.facts.name, server.name) or look.host_key is None:
             return None
-        # It may be a compromised system that only plays rescue: no more than these settings is ever written on its word.
-        copy.before = {name: value for name, value in copy.before.items() if name in self.provider.facts.settings}
+        if not signed:
+            # It may be a compromised system that only plays rescue. What it may say is whether a flag was set.
+            claimed, copy = copy.before, self._empty_record(server)
+            copy.phase = _record.RESCUE
+            flags = {name: value for name, value in claimed.items() if name in server.settings and isinstance(value, bool)}
+            copy.before = {**self.provider.restorable_settings(server), **flags}
+            self.say("record", "the session's record there is not signed by our key, so it is not believed")
         copy.own_key = False
         copy.key_file = self.options.private_key_file
         copy.rescue_host_key = None
@@ -453,7 +458,7 @@ class Session:
         if look.client:
             copy = dataclasses.replace(record, phase=_record.RESCUE)
             look.client.run("umask 077; mkdir -p /run/lifeboat && cat >/run/lifeboat/session.json",
-                            copy.to_json().encode() + b"\n")
+                            copy.signed().encode() + b"\n")
             look.client.close()
         self.save(record, _record.RESCUE)
 

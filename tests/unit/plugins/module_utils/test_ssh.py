@@ -69,6 +69,16 @@ def logged_in(sshd, keys, name="user"):
         yield client
 
 
+@pytest.mark.parametrize("name", ["user", "rsa", "ecdsa"])
+def test_a_signature_is_good_for_one_text_and_one_key(keys, name):
+    path = str(keys / name)
+    signature = _ssh.sign(path, "one text")
+    assert _ssh.is_signed(path, "one text", signature)
+    assert not _ssh.is_signed(path, "another text", signature)
+    assert not _ssh.is_signed(str(keys / "other"), "one text", signature)
+    assert not any(_ssh.is_signed(path, "one text", nonsense) for nonsense in ("", "AAAA", "no base64", signature[:-8]))
+
+
 # Who answers: the probe
 
 

@@ -621,12 +621,17 @@ def test_what_a_machine_says_of_the_session_is_not_all_believed(world, tmp_path)
     world.enter(private_key_file=key)
     said = world.machine.running.world / "run" / "session.json"
     copy = json.loads(said.read_text())
-    copy["before"].update(rescueSshKey="ssh-ed25519 AAAA not-yours", state="hacked", efiBootloaderPath="\\evil.efi")
+    copy["before"].update(rescueSshKey="ssh-ed25519 AAAA not-yours", rescueMail="me@example.net", state="hacked",
+                          bootId=world.server.boot("poweroff").bootId)
+    copy["address"] = "192.0.2.66"
     said.write_text(json.dumps(copy))
     world.base = str(tmp_path / "other controller")
+    result = world.enter(private_key_file=key)
+    assert (result["changed"], result["running"], result["login"]["host"]) == (False, "rescue", "127.0.0.1")
+    assert any("not signed by our key" in line for line in world.lines)
     world.leave(private_key_file=key)
-    assert (world.server.state, world.server.efiBootloaderPath) == ("ok", None)
-    assert world.server.bootId == 1 and not world.server.noIntervention
+    assert world.server.state == "ok" and world.server.bootId == 1 and not world.server.noIntervention
+    assert world.server.rescueMail == world.before["rescueMail"] and "not-yours" not in (world.server.rescueSshKey or "")
 
 
 def test_a_key_of_the_user_is_no_key_of_the_session(world):
