@@ -140,6 +140,14 @@ def test_a_failed_repair_leaves_it_in_rescue_unmounted(world: World, tmp_path: P
     assert [boot.kind for boot in host.machine.boots] == ["rescue", "installed"]
     assert host.ssh("cat /root/was-here").stdout == "x"
 
+    # Or it leaves all the same, and still says that the repair failed.
+    done = world.ansible_playbook(*job, "-e", "rescue_leave_on_failure=true")
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 2 and "on purpose" in said and "was booted into its installed system again" in said, done.stdout
+    assert [boot.kind for boot in host.machine.boots] == ["rescue", "installed"] * 2
+    host.wait_for_ssh(120)
+    assert host.server.armed().bootType == "harddisk" and world.session_files() == []
+
 
 def test_the_lab_ends_with_everything_it_started(tmp_path: Path) -> None:
     before = set(subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False).stdout.split())
