@@ -121,10 +121,15 @@ display = Display()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Runs on the remote host, as root: $1 is the tree, $2 the file of the namespace or nothing, $3 the command.
-# It decides there, so that no round trip is spent on asking, and hands over by exec, so that no shell stays behind.
+# It decides there, so that no round trip is spent on asking, and hands over by exec, so that no shell stays behind: each
+# program on the way costs a slow machine as much as the rest of a small task.
+# In a namespace of storage_mount the tree is the root already, and $2.root says which tree that is.
 # mount would follow a link in the place of a mount point, out of the tree: only real directories are bound over.
 ENTER = """\
-if [ -n "$2" ] && [ -e "$2" ]; then exec nsenter --mount="$2" chroot "$1" /bin/sh -c "$3"; fi
+if [ -n "$2" ] && [ -e "$2" ]; then
+if [ -r "$2.root" ] && read -r root <"$2.root" && [ "$root" = "$1" ]; then exec nsenter --mount="$2" /bin/sh -c "$3"; fi
+exec nsenter --mount="$2" chroot "$1" /bin/sh -c "$3"
+fi
 exec unshare --mount --propagation slave /bin/sh -c '
 for d in dev proc sys run; do
 if [ -d "$1/$d" ] && [ ! -L "$1/$d" ]; then mount --rbind "/$d" "$1/$d" || exit 125; fi
@@ -149,11 +154,11 @@ REMEDIES = (
 )
 
 
-def wrap(command: str, path: str, namespace: str, escalation: str = "",
-         env: t.Mapping[str, t.Any] | None = None) -> str:
+def wrap(command: str, path: str, namespace: str, escalation: str = "", env: t.Mapping[str, t.Any] | None = None,
+         posix: bool = True) -> str:
     """Command, for the shell of the remote host, to run a shell command in the tree at path.
 
-    Raises AnsibleError for values that cannot be right.
+    posix: whether that shell can be asked to find the way by itself. Raises AnsibleError for values that cannot be right.
     """
     # "/." and "//" are the root as well, and ".." can lead there.
     if not path.startswith("/") or ".." in path.split("/") or not posixpath.normpath(path).strip("/"):
@@ -166,8 +171,10 @@ def wrap(command: str, path: str, namespace: str, escalation: str = "",
             raise AnsibleError(f"chroot_env has a key that is no name of an environment variable: {name!r}.")
     # Set by the shell in the tree, not by env: the programs on the way in are looked up in the remote host's own PATH.
     exports = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items())
-    argv = [*shlex.split(escalation), "/bin/sh", "-c", ENTER, "sh", path, namespace, f"export {exports}\n{command}"]
-    return "exec " + " ".join(shlex.quote(arg) for arg in argv)
+    way = [posixpath.normpath(path), namespace, f"export {exports}\n{command}"]
+    if posix and not escalation:
+        return f"set -- {shlex.join(way)}\n{ENTER}"
+    return f"exec {shlex.join([*shlex.split(escalation), '/bin/sh', '-c', ENTER, 'sh', *way])}"
 
 
 class Connection(SSHConnection):
@@ -177,7 +184,8 @@ class Connection(SSHConnection):
 
     def _wrap(self, command: str) -> str:
         return wrap(command, self.get_option("chroot_path"), self.get_option("chroot_namespace"),
-                    self.get_option("chroot_escalation"), self.get_option("chroot_env"))
+                    self.get_option("chroot_escalation"), self.get_option("chroot_env"),
+                    self._shell is None or self._shell.SHELL_FAMILY == "sh")
 
     def exec_command(self, cmd: str, in_data: bytes | None = None,
                      sudoable: bool = True) -> tuple[int, bytes, bytes]:

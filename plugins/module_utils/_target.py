@@ -25,6 +25,8 @@ from ._run import Result, Runner
 
 RUN_DIR = "/run/lifeboat"
 NAMESPACE = "target.ns"
+# Says which directory is the root in that namespace, in one line.
+NAMESPACE_ROOT = "target.ns.root"
 JOURNAL = "journal.json"
 
 LINKS = 40  # as many as the kernel follows
@@ -222,7 +224,7 @@ def inside(run: Runner, root: str, argv: t.Sequence[str], *, stdin: str | None =
         return run(list(argv), stdin=stdin, check=check, env=env, timeout=timeout)
     namespace = namespace_of(root, run_dir)
     if namespace:
-        argv = ["nsenter", f"--mount={namespace}", "--", "chroot", root, *argv]
+        argv = ["nsenter", f"--mount={namespace}", "--", *argv]
     else:
         argv = ["unshare", "--mount", "--propagation", "slave", "--", "/bin/sh", "-c", _ENTER, "sh", root, *argv]
     return run(argv, stdin=stdin, check=check, env=env, timeout=timeout)

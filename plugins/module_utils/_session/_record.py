@@ -96,11 +96,10 @@ class Record:
         return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True)
 
     def signed(self) -> str:
-        """JSON for the copy in the rescue system, with a signature by the key that lets in there."""
+        """One line of JSON for the copy in the rescue system, with a signature by the key that lets in there."""
         text = self.to_json()
-        if not self.key_file:
-            return text
-        return json.dumps({**json.loads(text), "signature": sign(self.key_file, text)}, sort_keys=True)
+        signature = {"signature": sign(self.key_file, text)} if self.key_file else {}
+        return json.dumps({**json.loads(text), **signature}, sort_keys=True)
 
     @classmethod
     def from_signed(cls, text: str, key_file: str | None) -> tuple[Record, bool]:

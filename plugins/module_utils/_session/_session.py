@@ -457,8 +457,8 @@ class Session:
         self._pin(record, look)
         if look.client:
             copy = dataclasses.replace(record, phase=_record.RESCUE)
-            look.client.run("umask 077; mkdir -p /run/lifeboat && cat >/run/lifeboat/session.json",
-                            copy.signed().encode() + b"\n")
+            look.client.run("umask 077; d=/run/lifeboat; [ -d $d ] || mkdir -p $d; "
+                            "read -r line && printf '%s\\n' \"$line\" >$d/session.json", copy.signed().encode() + b"\n")
             look.client.close()
         self.save(record, _record.RESCUE)
 

@@ -38,6 +38,9 @@ _BY_KERNEL = ("dev", "proc", "sys")
 #
 # /run is a fresh tmpfs: package scripts must not find the rescue system's pid files (they would stop its sshd) nor its
 # systemd, and daemons of the target must not write there. udev and LVM keep their state in it.
+#
+# At last the target is moved over the root: whoever enters the namespace is in the target without a chroot, and nothing of
+# the rescue system can be reached from there.
 _FURNISH = """\
 set -e
 for d in $2; do mount --rbind "/$d" "$1/$d"; done
@@ -59,6 +62,7 @@ if [ -n "$6" ]; then
   chmod 0755 "$1/run/policy-rc.d"
   mount --bind "$1/run/policy-rc.d" "$6"
 fi
+mount --move "$1" /
 """
 
 
@@ -345,8 +349,10 @@ class Storage:
         policy = self._policy(path) if "run" in real else ""
         file = os.path.join(self.run_dir, _target.NAMESPACE)
         journal.announce(do="namespace", file=file)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(file)
+        for name in (_target.NAMESPACE, _target.NAMESPACE_ROOT):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.run_dir, name))
+        _target.create(self.run_dir, _target.NAMESPACE_ROOT, f"{path}\n".encode(), 0o600, (os.geteuid(), os.getegid()))
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         # The kernel binds a namespace only where mounts do not propagate, so the file is mounted on itself, as private.
         self.run(["mount", "--bind", file, file])
@@ -420,8 +426,9 @@ class Storage:
             elif step["do"] == "namespace":
                 while self._mounted_at(step["file"]):
                     self._umount(step["file"])
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(step["file"])
+                for file in (step["file"], os.path.join(self.run_dir, _target.NAMESPACE_ROOT)):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(file)
             elif step["do"] == "setro":
                 self.run(["blockdev", "--setrw", step["device"]])
             elif step["do"] == "mkdir":

@@ -71,7 +71,8 @@ mount --make-private "$work/ns"
 touch "$work/ns/target.ns" "$work/ns/stale.ns"
 # shellcheck disable=SC2016
 unshare --mount="$work/ns/target.ns" --propagation slave sh -ec \
-    'for d in dev proc sys run; do mount --rbind "/$d" "$0/$d"; done' "$work/tree"
+    'mount --rbind "$0" "$0"; for d in dev proc sys run; do mount --rbind "/$d" "$0/$d"; done; mount --move "$0" /' "$work/tree"
+echo "$work/tree" >"$work/ns/target.ns.root"
 
 head -c 20000000 /dev/urandom >"$work/20MB"
 if command -v dpkg-deb >/dev/null; then

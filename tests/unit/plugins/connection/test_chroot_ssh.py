@@ -128,6 +128,23 @@ def test_a_namespace_of_the_session_is_entered_and_not_copied(tree, namespace, s
 
 
 @needs_namespaces
+@pytest.mark.parametrize("said", ["", "/elsewhere"])
+def test_where_the_tree_is_the_root_already_no_chroot_is_made(tree, said, tmp_path):
+    """As in storage_mount's namespace. What is said of another tree does not count."""
+    file = tmp_path / "target.ns"
+    file.symlink_to(OWN_NAMESPACE)
+    (tmp_path / "target.ns.root").write_text(f"{said or tree}\n")
+    done = outside(tree, wrap("cat /mark", str(tree), str(file)))
+    assert done.stdout == ("the tree\n" if said else "")
+
+
+@needs_namespaces
+def test_a_shell_that_is_not_posix_is_given_one_command(tree):
+    command = wrap("cat /mark", str(tree), "", posix=False)
+    assert command.startswith("exec /bin/sh -c ") and outside(tree, command).stdout == "the tree\n"
+
+
+@needs_namespaces
 def test_nothing_is_left_mounted(tree):
     mounts = "cut -d' ' -f3-5 /proc/self/mountinfo | sort"
     # As systemd has it: what is mounted in a copy of the namespace comes back, unless the copy is cut off.

@@ -352,6 +352,9 @@ def test_commands_inside_have_what_they_need_and_outside_sees_nothing(disk):
         assert done.out.startswith(pathlib.Path("/etc/resolv.conf").read_text() + "\npolicy 101\n")
         assert "udev" in done.out
         assert "sshd.pid" not in done.out
+        # Nothing of the rescue system can be reached, not even by one who breaks out of a chroot.
+        assert _target.inside(run, "/mnt/target", ["sh", "-c", "cat /proc/self/mountinfo"]).out.split()[4] == "/"
+        assert _target.inside(run, "/mnt/target", ["sh", "-c", "ls -d /mnt/target"], check=False).rc == 2
         # It stays for the next command, and is the target's own.
         assert _target.inside(run, "/mnt/target", ["cat", "/run/daemon.pid"]).out == "x\n"
         assert not os.path.exists("/run/daemon.pid")
@@ -372,8 +375,8 @@ def test_who_keeps_it_busy_is_named_and_ended(disk):
         held, closing = os.pipe()
         script = "trap '' TERM; cd /mnt/target; echo up; while read -r x; do :; done"
         stubborn = subprocess.Popen(["/bin/sh", "-c", script], stdin=held, stdout=subprocess.PIPE)
-        inside = subprocess.Popen(["nsenter", "--mount=/run/lifeboat/target.ns", "chroot", "/mnt/target", "/bin/sh",
-                                   "-c", "echo up; cat"], stdin=held, stdout=subprocess.PIPE)
+        inside = subprocess.Popen(["nsenter", "--mount=/run/lifeboat/target.ns", "/bin/sh", "-c", "echo up; cat"],
+                                  stdin=held, stdout=subprocess.PIPE)
         assert stubborn.stdout.readline() == inside.stdout.readline() == b"up\n"
         mounts = pathlib.Path("/proc/self/mountinfo").read_text()
         with pytest.raises(Busy) as caught:
@@ -611,8 +614,12 @@ def test_a_hostile_target_reaches_nothing_outside(tmp_path):
             assert "resolv.conf" in " ".join(result["notes"])
             points = {line.split()[4] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()}
             assert not any(point.startswith("/mnt/outside") for point in points)
-            inside = sh("exec nsenter --mount=/run/lifeboat/target.ns cat /proc/self/mountinfo")
-            assert not any(line.split()[4].startswith("/mnt/outside") for line in inside.splitlines())
+            inside = subprocess.Popen(["nsenter", "--mount=/run/lifeboat/target.ns", "/bin/sh", "-c", "echo up; cat"],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert inside.stdout.readline() == b"up\n"
+            points = {line.split()[4] for line in pathlib.Path(f"/proc/{inside.pid}/mountinfo").read_text().splitlines()}
+            assert {"/", "/boot", "/-o"} <= points and not any(point.startswith("/mnt") for point in points)
+            inside.communicate()
             storage().unmount()
             assert sh("cd /mnt/outside; find . -printf '%p %m %s %T@ %i\n'; cat resolv.conf secret policy") == outside
             world.assert_clean()
