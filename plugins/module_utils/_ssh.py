@@ -16,6 +16,7 @@ import functools
 import hashlib
 import hmac
 import io
+import logging
 import os
 import re
 import selectors
@@ -46,12 +47,17 @@ EAGER_PACES = 3
 MOST_BANNER = 8192
 
 
+_QUIET = logging.NullHandler()
+
+
 def load_paramiko() -> t.Any:
     """paramiko, or MissingLibrary with the sentence that Ansible users know."""
     try:
         import paramiko
     except ImportError as exc:
         raise MissingLibrary(missing_required_lib("paramiko")) from exc
+    # Its threads tell of connections that break off, with tracebacks on stderr where nobody has set up logging.
+    logging.getLogger("paramiko").addHandler(_QUIET)
     return paramiko
 
 

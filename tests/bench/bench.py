@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -168,6 +169,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=50)
     options = parser.parse_args()
+    # The probers' failures are what they are for.
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
     images = ensure(lambda line: print(line, file=sys.stderr, flush=True))
     with tempfile.TemporaryDirectory(prefix="lifeboat-bench-") as name:
         directory = Path(name)

@@ -70,10 +70,10 @@ def main() -> int:
     lab_parser.add_argument("--hosts", type=int, default=1, help="how many machines (default: 1)")
     lab_parser.add_argument("--layout", choices=["gpt", "mbr"], default="gpt", help="of their disks (default: gpt)")
     lab_parser.set_defaults(function=lab)
-    bench_parser = commands.add_parser("bench")
-    bench_parser.add_argument("rest", nargs=argparse.REMAINDER)
-    bench_parser.set_defaults(function=bench)
-    arguments = parser.parse_args()
+    commands.add_parser("bench", add_help=False).set_defaults(function=bench)
+    arguments, arguments.rest = parser.parse_known_args()
+    if arguments.rest and arguments.command != "bench":
+        parser.error(f"unrecognized arguments: {' '.join(arguments.rest)}")
     try:
         return int(arguments.function(arguments))
     except LabError as error:
