@@ -57,7 +57,8 @@ umount "$work/tree"
 
 state() {
     cat /proc/self/mountinfo
-    losetup --list --noheadings
+    # Only ours: other tests may run beside this one.
+    losetup --list --noheadings --raw --output NAME,BACK-FILE,RO | grep -F -e "$work/" -e "$disk" || true
     for each in "$disk" "$disk"p*; do blockdev --getro "$each"; done
     ls -A /mnt
     find /run/lifeboat -mindepth 1 ! -name storage.lock 2>/dev/null || true
