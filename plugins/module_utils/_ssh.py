@@ -35,9 +35,10 @@ if t.TYPE_CHECKING:
 SESSION_KEY_COMMENT = "lifeboat.rescue-"
 # sshd lets ten connections wait for a log-in before it starts to drop them (MaxStartups 10:30:100).
 MOST_ATTEMPTS = 3
-# A new attempt is begun this long after the one before, which is left to go on. A refusal costs a machine nothing; but each
-# attempt that it takes without a word costs it a process, and a slow one starves of them. So the pace slows with each.
-FIRST_SECONDS = 0.2
+# A new attempt is begun this long after the one before. A refusal costs a machine nothing, so then it is soon; but each
+# attempt that it takes without a word goes on, and costs it a process. A slow one starves of them, so the pace slows with each.
+REFUSED_SECONDS = 0.2
+FIRST_SECONDS = 0.5
 SLOWEST_SECONDS = 5.0
 # The oldest attempt is given this long to bring a banner, the younger ones so many times the pace: a packet lost while the
 # machine booted is sent again later and later.
@@ -242,7 +243,8 @@ class Probe:
                     self.heard = "no banner"
                     self._pace = min(SLOWEST_SECONDS, self._pace * 1.5)
                     self._drop(sock)
-            if len(self._attempts) < MOST_ATTEMPTS and now - self._last_begun >= self._pace:
+            pace = self._pace if self._attempts else min(self._pace, REFUSED_SECONDS)
+            if len(self._attempts) < MOST_ATTEMPTS and now - self._last_begun >= pace:
                 self._begin()
             for key, _events in self._selector.select(max(0.0, min(until - now, FIRST_SECONDS / 2))):
                 self._serve(t.cast(socket.socket, key.fileobj))
