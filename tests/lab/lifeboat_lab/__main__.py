@@ -71,9 +71,10 @@ def main() -> int:
     lab_parser.add_argument("--layout", choices=["gpt", "mbr"], default="gpt", help="of their disks (default: gpt)")
     lab_parser.set_defaults(function=lab)
     commands.add_parser("bench", add_help=False).set_defaults(function=bench)
-    arguments, arguments.rest = parser.parse_known_args()
-    if arguments.rest and arguments.command != "bench":
-        parser.error(f"unrecognized arguments: {' '.join(arguments.rest)}")
+    arguments, rest = parser.parse_known_args()
+    if rest and arguments.command != "bench":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.rest = rest
     try:
         return int(arguments.function(arguments))
     except LabError as error:
