@@ -300,6 +300,7 @@ class Rebooting:
     def _late(self, seconds: float) -> TimedOut:
         todo = "Look at its console. Running this again goes on waiting where this ended"
         todo += "; state=absent gives up and boots the installed system." if self.goal == RESCUE else \
-            ". If the installed system does not let SSH in, name another port of it by proof_port."
+            ". If the installed system lets nobody in by SSH, tell its host key by installed_host_keys, or another port of it " \
+            "by proof_port."
         return TimedOut(f"{NAMES[self.goal].capitalize()} of {self.record.server} did not come up within {seconds:.0f} s "
                         f"of the reboot.", state=self._state_words(), todo=todo)
