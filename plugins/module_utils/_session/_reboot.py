@@ -292,15 +292,19 @@ class Rebooting:
 
     def _state_words(self, look: Look | None = None) -> str:
         look = look or self.last
-        armed = f"{self.record.boot['name']} is set to boot next" if self.goal == RESCUE and self.record.boot else \
-            "its settings are restored"
+        if self.goal == RESCUE and self.record.boot:
+            armed = f"{self.record.boot['name']} is set to boot next"
+        else:
+            armed = "its settings are restored" if self.record.phase == _record.LEAVING else "no setting was changed"
         runs = f"{NAMES[look.system]} runs" if look else f"nobody answers by SSH ({self.watch.heard})"
         return f"Now {armed}, and {runs}."
 
     def _late(self, seconds: float) -> TimedOut:
-        todo = "Look at its console. Running this again goes on waiting where this ended"
-        todo += "; state=absent gives up and boots the installed system." if self.goal == RESCUE else \
-            ". If the installed system lets nobody in by SSH, tell its host key by installed_host_keys, or another port of it " \
-            "by proof_port."
+        todo = "Look at its console."
+        if not self.plain:
+            todo += " Running this again goes on waiting where this ended"
+            todo += "; state=absent gives up and boots the installed system." if self.goal == RESCUE else \
+                ". If the installed system lets nobody in by SSH, tell its host key by installed_host_keys, or another port of " \
+                "it by proof_port."
         return TimedOut(f"{NAMES[self.goal].capitalize()} of {self.record.server} did not come up within {seconds:.0f} s "
                         f"of the reboot.", state=self._state_words(), todo=todo)

@@ -26,6 +26,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     LifeboatError,
     LoginRefused,
     TargetError,
+    TimedOut,
     WrongSystem,
 )
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh_dedicated
@@ -576,6 +577,14 @@ def test_a_reboot_where_nobody_can_log_in(world, boot):
     result = world.session(installed_login=None).reboot()
     assert (result["changed"], result["running"], result["fresh"], result["login"]) == (True, "unknown", True, None)
     assert len(world.machine.boots) == 1 and world.record() is None
+
+
+def test_a_plain_reboot_that_does_not_come_tells_what_is_true_of_it(world):
+    world.api.faults.add("POST", "/reboot$", "task_ends", status="done", resets=False, times=1)
+    with pytest.raises(TimedOut) as caught:
+        world.session(reboot_method="hard", boot_timeout=1.0).reboot()
+    assert caught.value.state == "Now no setting was changed, and the installed system runs."
+    assert "goes on waiting" not in caught.value.todo and world.record() is None
 
 
 def test_what_boots_next_is_set_while_the_old_option_is_gone(world):
