@@ -217,6 +217,7 @@ class Machine:
         self.boots = []
         self.rescues = 0
         self.broken = None
+        self.ended = False
         self._lock = threading.RLock()
         os.mkfifo(path / "button")
         self._button = threading.Thread(target=self._wait_for_button, daemon=True)
@@ -243,7 +244,10 @@ class Machine:
         with open(self.path / "button", "r+b", buffering=0) as button:
             button.write(b"end\n")
             self._button.join(timeout=10)
-        self.off()
+        with self._lock:
+            # The API may still have a reset to do, whose sshd nobody would end.
+            self.ended = True
+            self.off()
         if self.broken:
             raise self.broken
 
@@ -253,6 +257,8 @@ class Machine:
 
     def reboot(self):
         with self._lock:
+            if self.ended:
+                return
             boot = self.server.next_boot()
             self.boots.append(boot.kind)
             self.off()
