@@ -138,7 +138,9 @@ address:
   type: str
   sample: 192.0.2.10
 armed:
-  description: Whether the provider boots the rescue system next. Null where it does not tell.
+  description:
+    - Whether the provider boots the rescue system next. Null where it does not tell.
+    - In check mode with O(state=present), whether it would.
   returned: success
   type: bool
 running:
@@ -189,7 +191,9 @@ evidence:
       description: Device of the root file system.
       type: str
 boot:
-  description: The boot option that is set. Null where the provider does not tell.
+  description:
+    - The boot option that is set. Null where the provider does not tell.
+    - In check mode with O(state=present), the one that would be.
   returned: success
   type: dict
   sample: {"id": "230242", "kind": "rescue", "name": "rescue12-customer", "description": "Customer rescue system (Debian-12-based)"}

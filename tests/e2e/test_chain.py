@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lifeboat_lab.demo import Demo
 from lifeboat_lab.inspect import diff_manifests, inspect_disk
-from lifeboat_lab.world import World
+from lifeboat_lab.world import REPOSITORY, World
 
 JOB = ("lifeboat.rescue.rescue", "-e", "rescue_hosts=web1", "-e", "rescue_tasks=reset_root_password,fix_firewall")
 
@@ -103,8 +103,11 @@ def test_the_whole_chain(running: World, password_file: Path, tmp_path: Path) ->
 
 
 def test_bad_input_fails_before_anything_goes_down(world: World) -> None:
+    repairs = sorted(path.parents[1].name for path in REPOSITORY.glob("roles/*/tasks/needed.yml"))
     cases = {
-        ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=make_coffee"): "There is no repair make_coffee",
+        ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=make_coffee"):
+            f"There is no repair make_coffee. Nothing was changed. Name a repair of this collection ({', '.join(repairs)})",
+        ("-e", "rescue_hosts=web7", "-e", "rescue_tasks=fix_firewall"): "No host of the inventory matches web7",
         ("-e", "rescue_hosts=web1"): "Nothing to do was named",
         ("-e", "rescue_tasks=fix_firewall"): "No host was named",
         ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=reset_root_password"): "The options of reset_root_password cannot be right",

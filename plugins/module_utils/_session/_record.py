@@ -182,10 +182,13 @@ class Folder:
             yield
             return
         os.makedirs(os.path.dirname(self._lock_file), mode=0o700, exist_ok=True)
-        handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         told: list[bool] = []
+        handle = -1
 
         def take() -> bool | None:
+            nonlocal handle
+            if handle < 0:
+                handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -193,7 +196,15 @@ class Folder:
                     told.append(True)
                     tell("another job on this controller is at work on this server; waiting for it")
                 return None
-            return True
+            try:
+                if os.path.samestat(os.fstat(handle), os.stat(self._lock_file)):
+                    return True
+            except FileNotFoundError:
+                pass
+            # Who had it has removed the file. Somebody else may have made a new one since then.
+            os.close(handle)
+            handle = -1
+            return take()
 
         def late() -> Exception:
             holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "unknown"
@@ -204,6 +215,12 @@ class Folder:
             Wait(timeout, Backoff(0.2, 2.0)).until(take, late)
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n".encode(), 0)
-            yield
+            try:
+                yield
+            finally:
+                if not os.path.exists(self.path):
+                    # No session is open, so nothing is left of it, this neither.
+                    os.unlink(self._lock_file)
         finally:
-            os.close(handle)
+            if handle >= 0:
+                os.close(handle)

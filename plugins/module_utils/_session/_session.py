@@ -231,9 +231,9 @@ class Session:
             look = watch.look(min(1.0, deadline.left))
             if look is None and ("refused" not in watch.heard or patience > self.options.connect_timeout):
                 # A refusal is an answer, silence is not.
-                if deadline.left > self.options.connect_timeout:
-                    self.say("ssh", f"port {port}: {watch.heard}; the rescue system ran there, so it has "
-                                    f"{deadline.left:.0f} s to answer")
+                look = watch.look(min(self.options.connect_timeout, deadline.left))
+            if look is None and patience > self.options.connect_timeout:
+                self.say("ssh", f"port {port}: {watch.heard}; the rescue system ran there, so it has {deadline.left:.0f} s to answer")
                 look = watch.look(deadline.left)
             heard = watch.heard
         finally:
@@ -289,7 +289,7 @@ class Session:
         changes = {name: value for name, value in wanted.items()
                    if not self.provider.same_setting(name, server.settings.get(name), value)}
         if self.check_mode:
-            return self._result(server, record if going_on else None, look, option, changed=True, plan=True,
+            return self._result(server, record if going_on else None, look, option, changed=True,
                                 before=server.settings, after={**server.settings, **wanted})
 
         if look.system == RESCUE and record.reboot is None:
@@ -494,7 +494,7 @@ class Session:
         must_reboot = (look.system == RESCUE or record.phase in (_record.REBOOTING, _record.LEAVING)
                        or (look.system == UNKNOWN and record.phase != _record.ARMING))
         if self.check_mode:
-            return self._result(server, record, look, option, changed=True, plan=True,
+            return self._result(server, record, look, option, changed=True,
                                 before=server.settings, after=record.before)
         settings_before = dict(server.settings)
         if changes:
@@ -552,8 +552,9 @@ class Session:
         if dirty:
             raise TargetError(f"Something of the installed system of {record.server} is still in use in the rescue system: "
                               f"{'; '.join(dirty[:20])}.", state="The server stays in rescue; nothing was changed.",
-                              todo="Unmount it (lifeboat.rescue.storage_mount with state=unmounted), "
-                                   "or run this with force=true and lose what is not written.", details={"mounts": dirty})
+                              todo="Unmount it (lifeboat.rescue.storage_mount with state=unmounted; the playbook "
+                                   "lifeboat.rescue.leave does that too), or run this with force=true and lose what is not written.",
+                              details={"mounts": dirty})
 
     # -- the boot option, and a reboot without a change of system
 
@@ -585,7 +586,7 @@ class Session:
                            todo="Set another boot option with the module netboot first.")
         goal = RESCUE if self._is_armed(option) else INSTALLED
         if self.check_mode:
-            return self._result(server, record, look, option, changed=True, plan=True)
+            return self._result(server, record, look, option, changed=True)
         # Within a session it is one of its steps. Otherwise nothing is to be remembered of it.
         self._remember = record is not None and goal == RESCUE
         work.reboot = None
@@ -601,20 +602,16 @@ class Session:
     # -- results
 
     def _result(self, server: Server, record: Record | None, look: Look, option: BootOption | None, *, changed: bool,
-                plan: bool = False, before: t.Mapping[str, t.Any] | None = None,
-                after: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
+                before: t.Mapping[str, t.Any] | None = None, after: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
         if look.client:
             look.client.close()
         self.mark("total")
-        armed = self._is_armed(option)
-        if plan and record is None:
-            armed = server.boot is not None and option is not None and server.boot == option.id
         result: dict[str, t.Any] = {
             "changed": changed,
             "provider": self.provider.facts.name,
             "server": server.name,
             "address": self._address(server),
-            "armed": armed,
+            "armed": self._is_armed(option),
             "running": look.system,
             "fresh": self._fresh(record, look),
             "evidence": look.as_result(),

@@ -153,7 +153,7 @@ def test_there_and_back(world, method):
 
 def test_check_mode_writes_nothing(world):
     plan = world.enter(check_mode=True)
-    assert (plan["changed"], plan["armed"], plan["running"]) == (True, False, "installed")
+    assert (plan["changed"], plan["armed"], plan["running"]) == (True, True, "installed")
     assert plan["diff"]["before"] == world.before
     assert plan["diff"]["after"]["bootId"] == world.server.boot("rescue12-customer").bootId
     assert world.api.writes() == [] and world.machine.boots == [] and not os.path.exists(world.base)
