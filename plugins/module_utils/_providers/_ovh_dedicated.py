@@ -80,7 +80,12 @@ class OvhDedicated(Provider):
             self._client = self._make_client(endpoint, given)
         except (ovh.exceptions.InvalidRegion, ovh.exceptions.InvalidConfiguration, ovh.exceptions.APIError) as exc:
             known = ", ".join(sorted(name for name in ovh.client.ENDPOINTS if "://" not in name))
-            raise BadInput(f"The OVH credentials are not complete: {self._text(exc)}",
+            why = self._text(exc)
+            if isinstance(exc, ovh.exceptions.InvalidRegion):
+                # Its sentence is not filled in: the endpoint is the second of its arguments.
+                wrong = exc.args[1] if len(exc.args) > 1 else None
+                why = f"OVH has no endpoint {wrong!r}." if wrong else "no endpoint is given."
+            raise BadInput(f"The OVH credentials are not complete: {why}",
                            todo="Give ovh_endpoint, ovh_application_key, ovh_application_secret and ovh_consumer_key as options, "
                                 f"as OVH_* in the environment, or in ovh.conf. Endpoints: {known}.") from exc
 
