@@ -36,7 +36,8 @@ options:
     description:
       - File on the remote host that holds a mount namespace in which the tree is complete.
         M(lifeboat.rescue.storage_mount) makes one.
-      - Where the file exists, each command enters that namespace.
+      - Where the file exists, each command enters that namespace. Where a file of the same name with C(.root) at its end holds
+        O(chroot_path), the tree is the root there already, and no chroot is made.
       - Where it does not exist, or when this is the empty string, each command gets a mount namespace of its own with
         the remote host's C(/dev), C(/proc), C(/sys) and C(/run) bound into the tree, each only where the tree has a
         real directory of that name. Then a mount made by a task is gone when the task ends.
