@@ -36,7 +36,8 @@ SERVER = "ns100001.ip-192-0-2.eu"
 # Commands of a log-in run in a world of their own: home, kernel and reboots. So no test can reboot this machine.
 SHIM = r"""
 world=$1
-echo "$(($(date +%s) - $(cat "$world/booted"))).00 0" >"$world/uptime"
+up=$((($(date +%s%N) - $(cat "$world/booted")) / 10000000))
+printf '%d.%02d 0\n' $((up / 100)) $((up % 100)) >"$world/uptime"
 exec sh -c "$(printf '%s' "$SSH_ORIGINAL_COMMAND" | sed -e "s#/proc/sys/kernel/random/boot_id#$world/boot_id#g" \
     -e "s#/proc/sys/kernel/hostname#$world/hostname#g" -e "s#/proc/uptime#$world/uptime#g" \
     -e "s#/proc/mounts#$world/mounts#g" -e "s#/run/lifeboat#$world/run#g")"
@@ -95,7 +96,7 @@ class Sshd:
     def boot(self, root_fstype, root_source, hostname, more_mounts=""):
         """Set what the kernel says of itself."""
         (self.world / "boot_id").write_text(f"{secrets.token_hex(16)}\n")
-        (self.world / "booted").write_text(f"{int(time.time())}\n")
+        (self.world / "booted").write_text(f"{time.time_ns()}\n")
         (self.world / "hostname").write_text(f"{hostname}\n")
         (self.world / "mounts").write_text(f"{root_source} / {root_fstype} rw 0 0\nproc /proc proc rw 0 0\n{more_mounts}")
         shutil.rmtree(self.world / "run", ignore_errors=True)
