@@ -219,8 +219,10 @@ class Folder:
                 yield
             finally:
                 if not os.path.exists(self.path):
-                    # No session is open, so nothing is left of it, this neither.
-                    os.unlink(self._lock_file)
+                    # No session is open, so nothing is left of it, this neither. That somebody removed it must not turn a server
+                    # that is back into a failure.
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self._lock_file)
         finally:
             if handle >= 0:
                 os.close(handle)

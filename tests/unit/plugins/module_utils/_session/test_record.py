@@ -184,3 +184,15 @@ def test_a_lock_excludes_inside_a_process_and_survives_forgetting(folder, record
             pytest.fail("two hold it")
     with folder.locked(0, print):
         assert not os.path.exists(folder.path)
+
+
+def test_a_lock_leaves_nothing_where_no_session_is_open(tmp_path):
+    folder = Folder(str(tmp_path), "ovh_dedicated", "web1")
+    lock = tmp_path / "ovh_dedicated" / "web1%lock"
+    with folder.locked(1, print):
+        assert lock.exists()
+    assert not lock.exists()
+    with folder.locked(1, print):
+        lock.unlink()  # by somebody who tidies up
+    with folder.locked(1, print), pytest.raises(Busy), folder.locked(0.1, print):
+        pass
