@@ -43,8 +43,9 @@ for each in dev proc; do mount --rbind "/$each" "$tree/$each"; done
 printf 'PermitRootLogin yes\n' >"$tree/etc/ssh/sshd_config.d/test.conf"
 chroot "$tree" /usr/sbin/sshd -D -o ListenAddress="127.0.0.1:$port" -o PidFile=none 2>"$work/sshd.log" &
 sshd_pid=$!
+sed "s/^/[127.0.0.1]:$port /" "$tree"/etc/ssh/ssh_host_*_key.pub >"$work/known_hosts"
 
-export ANSIBLE_HOST_KEY_CHECKING=false ANSIBLE_LOCALHOST_WARNING=false
+export ANSIBLE_LOCALHOST_WARNING=false
 timeout 600 ansible-playbook -i localhost, -c local "$here/test.yml" "$@" \
     -e "work=$work tree=$tree port=$port ansible_python_interpreter=$(command -v python3)"
 
