@@ -170,7 +170,7 @@ def _pack(scratch: Path) -> None:
     shutil.copytree(target / "lib/modules", rescue / "usr/lib/modules", symlinks=True)
     (done / "initramfs").write_bytes(_initramfs(rescue, release))
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        erofs = pool.submit(run, "mkfs.erofs", "-zlz4", "-T0", done / "rescue.erofs", rescue)
+        erofs = pool.submit(run, "mkfs.erofs", "-zlz4", done / "rescue.erofs", rescue)
         offsets = {"gpt": _gpt(done / "gpt.img", target, release, scratch),
                    "mbr": _mbr(done / "mbr.img", target, release, scratch)}
         erofs.result()
