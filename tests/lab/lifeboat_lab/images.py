@@ -75,6 +75,11 @@ class Images(NamedTuple):
         """Return a server's disk with an installed system; layout is gpt or mbr."""
         return self.directory / f"{layout}.img"
 
+    @property
+    def host_keys(self) -> tuple[str, ...]:
+        """Public SSH host keys of the installed system (lines "type key comment")."""
+        return tuple(json.loads((self.directory / "images.json").read_text())["host_keys"].values())
+
 
 def ensure(say: Callable[[str], None] = lambda line: None) -> Images:
     """Return the images, built first where they are not in the cache. say is told what goes on.

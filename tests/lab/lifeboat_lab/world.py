@@ -131,9 +131,8 @@ class World:
             OvhApi([host.server for host in self.hosts.values()], log_file=self.directory / "api.log"))
         # The consumer key may also list the servers, as the README asks for.
         self.api.credential.rules.append(("GET", "/dedicated/server"))
-        keys = json.loads((self.images.directory / "images.json").read_text())["host_keys"].values()
         self.known_hosts.write_text("".join(
-            f"{_pattern(host.machine)} {key}\n" for host in self.hosts.values() for key in keys))
+            f"{_pattern(host.machine)} {key}\n" for host in self.hosts.values() for key in self.images.host_keys))
         self.inventory.write_text(self._inventory())
         self.environment_file.write_text("".join(
             f"export {name}={shlex.quote(value)}\n" for name, value in self.environment().items()))

@@ -67,8 +67,10 @@ def rescued(shared: Machine, key: Key) -> Machine:
 
 def ssh(machine: Machine, *options: str, command: str,
         env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    known = machine.boots[-1].console.with_name("known_hosts")
+    known.write_text("".join(f"* {line}\n" for line in machine.boots[-1].host_keys or ensure().host_keys))
     return subprocess.run(
-        ["ssh", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+        ["ssh", "-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}",
          "-o", "ConnectTimeout=15", "-o", "LogLevel=ERROR", *options, "-p", str(machine.port),
          f"root@{machine.address}", command],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
@@ -111,14 +113,18 @@ def test_rescue_is_what_was_asked_for(images: Images, key: Key, tmp_path: Path) 
         # the kernel's modules are there
         log_in(machine, key, "modprobe -a raid1 dm_crypt xfs vfat btrfs && echo add table t | nft -c -f -")
 
-        # by password, too, with the host key that was given
-        known = tmp_path / "known_hosts"
-        known.write_text("".join(f"* {line}\n" for line in machine.boots[0].host_keys))
+        # the host keys are those that were given
+        private = tmp_path / "host_key"
+        private.touch(0o600)
+        private.write_text(host_keys["ed25519"])
+        public = subprocess.run(["ssh-keygen", "-y", "-f", str(private)], check=True, capture_output=True, text=True).stdout
+        assert " ".join(public.split()[:2]) in machine.boots[0].host_keys
+
+        # by password, too
         ask = tmp_path / "ask"
         ask.write_text(f"#!/bin/sh\necho '{PASSWORD}'\n")
         ask.chmod(0o700)
-        by_password = ssh(machine, "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}",
-                          "-o", "PubkeyAuthentication=no", command="echo in",
+        by_password = ssh(machine, "-o", "PubkeyAuthentication=no", command="echo in",
                           env={"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"})
         assert by_password.stdout == "in\n"
 
