@@ -67,8 +67,10 @@ def rescued(shared: Machine, key: Key) -> Machine:
 
 def ssh(machine: Machine, *options: str, command: str,
         env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    known = machine.boots[-1].console.with_name("known_hosts")
-    known.write_text("".join(f"* {line}\n" for line in machine.boots[-1].host_keys or ensure().host_keys))
+    # A button that was just pressed may not have booted it yet.
+    boot = machine.wait_for_boot(max(1, len(machine.boots)), PATIENCE)
+    known = boot.console.with_name("known_hosts")
+    known.write_text("".join(f"* {line}\n" for line in boot.host_keys or ensure().host_keys))
     return subprocess.run(
         ["ssh", "-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}",
          "-o", "ConnectTimeout=15", "-o", "LogLevel=ERROR", *options, "-p", str(machine.port),
