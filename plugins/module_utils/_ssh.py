@@ -513,6 +513,13 @@ def is_signed(path: str, text: str, signature: str) -> bool:
         return False
 
 
+def derive_password(path: str, purpose: str) -> str:
+    """A password that follows from a private key's file: the same for the same purpose, and known to nobody without the file."""
+    with open(os.path.expanduser(path), "rb") as stream:
+        digest = hmac.new(stream.read(), f"lifeboat.rescue password {purpose}".encode(), "sha256").digest()
+    return base64.urlsafe_b64encode(digest[:18]).decode()
+
+
 def make_key_pair(path: str, comment: str) -> str:
     """Make an Ed25519 pair, the private key at path (0600). Return the public key's line."""
     load_paramiko()

@@ -27,10 +27,11 @@ class Facts(t.NamedTuple):
     name: as `provider` has it.
     reboot: `separate` (setting the boot option reboots nothing), `implied` (it reboots by itself) or
         `one_call` (setting and rebooting cannot be told apart).
-    boot_option_lasts: it stays as set until it is set again.
-    hard_reboot: the API has one.
-    credentials: how a log-in to the rescue system is come by, best first: `key` (given to the provider beforehand),
-        `secret` (the API gives a password), `mail`, `known` (the provider shows one all the time), `console`.
+    boot_option_lasts: it stays as set until it is set again; else any reboot leads out of the rescue system.
+    hard_reboot: the API can reboot what is in rescue.
+    credentials: how a log-in to the rescue system is come by, best first: `key` (given to the provider beforehand), `given`
+        (a password of ours goes with the call), `secret` (the API gives a password), `mail`, `known` (the provider shows
+        one all the time), `console`.
     tells_armed: the API says what boots next.
     settings: names of the server's settings that entering may change and leaving restores.
     rights: what the credentials must be allowed to do, in the provider's own words.
@@ -162,6 +163,14 @@ class Provider(abc.ABC):
 
     # -- what has a default
 
+    def switch(self, name: str, option: BootOption, mark: t.Any, asked_before: bool = False, password: str | None = None) -> Task:
+        """Have a boot option run: set it and reboot in one, at most once since the mark was taken.
+
+        Only where `facts.reboot` is not `separate`; where it is, the session takes the two steps itself.
+        asked_before: as for reboot_hard(). password: root's, where `facts.credentials` has `given`.
+        """
+        raise LifeboatError(f"{self.facts.name} sets what boots and reboots in two steps.")
+
     def check_rights(self, name: str) -> None:  # noqa: B027 - a default, not something to be overridden
         """Raise NotAllowed where the credentials cannot do what a session needs. Default: nothing can be told."""
 
@@ -172,6 +181,10 @@ class Provider(abc.ABC):
     def read_credentials(self, name: str, mark: t.Any) -> Credentials | None:
         """The rescue system's log-in, or None while there is none newer than the mark."""
         raise LifeboatError(f"{self.facts.name} gives no password for its rescue system.", todo="Use an SSH key.")
+
+    def rescued_by(self, name: str) -> str | None:
+        """Who asked for the rescue that a server is in, in the provider's words, or None where that cannot be told."""
+        return None
 
     def console_url(self, name: str) -> str | None:
         """Where a person can look at the screen, or None."""

@@ -17,6 +17,7 @@ from ._evidence import INSTALLED, RESCUE, UNKNOWN, Known, Look, Watch
 from ._record import Reboot, Record
 
 if t.TYPE_CHECKING:
+    from .._providers._base import BootOption, Task
     from ._session import Session
 
 NAMES = {RESCUE: "the rescue system", INSTALLED: "the installed system", UNKNOWN: "an unknown system"}
@@ -30,7 +31,8 @@ class Rebooting:
     came up, a named error after that.
     """
 
-    def __init__(self, session: Session, record: Record, goal: str, watch: Watch, plain: bool = False):
+    def __init__(self, session: Session, record: Record, goal: str, watch: Watch, plain: bool = False,
+                 option: BootOption | None = None):
         self.session = session
         self.options = session.options
         self.record = record
@@ -38,6 +40,8 @@ class Rebooting:
         self.watch = watch
         # A reboot for its own sake: where nobody can tell the system, that one went down and came up is enough.
         self.plain = plain
+        # What the provider is to boot, where it sets that and reboots in one. The reboot is its own, then.
+        self.option = option
         self.task_state = "running"
         self.task_pace = Pace(Backoff(1.0, 15.0))
         self.secret_pace = Pace(Backoff(3.0, 20.0))
@@ -69,7 +73,14 @@ class Rebooting:
         wait = Wait(self.options.wait_timeout, Backoff(0.2, 2.0), pause=self._pause)
         found: Look = wait.until(self._look, lambda: self._late(self.options.wait_timeout))
         self.session.mark(self.goal)
+        if self.option is not None:
+            # The provider shows what boots only when its job has ended, which may be after the system answers.
+            Wait(self.options.boot_timeout, self.task_pace.backoff).until(self._task_end, lambda: self._late(self.options.boot_timeout))
         return found
+
+    def _task_end(self) -> bool | None:
+        self._read_task(now=True)
+        return None if self.task_state == "running" else True
 
     def _pause(self, seconds: float) -> None:
         # While nobody speaks a look itself blocks until somebody does. Who spoke and was not the goal is let alone a while.
@@ -101,7 +112,10 @@ class Rebooting:
         before = last.evidence.boot_id if last and last.evidence else None
         self.record.reboot = Reboot("soft", time.time(), boot_id_before=before,
                                     host_key_before=last.host_key.line if last and last.host_key else None)
-        if self.options.reboot_method != "hard":
+        if self.option is not None and self.options.reboot_method == "soft":
+            raise LifeboatError(f"{self.session.provider.facts.name} reboots by itself when it sets what boots, so there is no "
+                                "soft reboot.", state=self._armed_words(), todo="Use reboot_method=auto or hard.")
+        if self.options.reboot_method != "hard" and self.option is None:
             try:
                 if self._ask_soft(last):
                     return
@@ -147,9 +161,10 @@ class Rebooting:
             reboot.asked_at = time.time()
             self._save_asked()
             more = " (a power cycle more)" if reboot.hard > 1 else ""
-            self.session.say("reboot", f"asking the provider for a hard reboot{more}")
+            what = f"to boot {self.option.name}" if self.option else "for a hard reboot"
+            self.session.say("reboot", f"asking the provider {what}{more}")
         self.session.changed = True
-        task = self.session.provider.reboot_hard(self.record.server, reboot.mark, asked_before=again)
+        task = self._ask_provider(again)
         self.asked = time.time()
         reboot.task = task.id
         self.record.tasks.append(task.id)
@@ -158,6 +173,13 @@ class Rebooting:
         self.task_state = "running"
         self.was_gone = False
         self.gone_since = None
+
+    def _ask_provider(self, again: bool) -> Task:
+        provider, name, mark = self.session.provider, self.record.server, self.reboot.mark
+        if self.option is None:
+            return provider.reboot_hard(name, mark, asked_before=again)
+        password = self.session.given_password(self.record) if self.goal == RESCUE else None
+        return provider.switch(name, self.option, mark, asked_before=again, password=password)
 
     # -- what was seen
 
@@ -217,10 +239,10 @@ class Rebooting:
 
     # -- the provider's side
 
-    def _read_task(self) -> None:
+    def _read_task(self, now: bool = False) -> None:
         if self.reboot.method != "hard" or self.task_state not in ("running", "unknown") or not self.reboot.task:
             return
-        if not self.task_pace.due():
+        if not (self.task_pace.due() or now):
             return
         task = self.session.provider.read_task(self.record.server, self.reboot.task)
         if task.state != "unknown":
@@ -239,11 +261,11 @@ class Rebooting:
 
     def _try_password(self, look: Look) -> Look:
         """Log in by the password that the provider gives, once, and plant the session's key with it."""
-        if self.goal != RESCUE or self.options.login == "key" or look.system == INSTALLED or look.client or not look.host_key:
+        if self.goal != RESCUE or not self.session.by_password or look.system == INSTALLED or look.client or not look.host_key:
             return look
         if self.reboot.host_key_before == look.host_key.line or not self.secret_pace.due():
             return look
-        credentials = self.session.provider.read_credentials(self.record.server, self.record.credentials_mark)
+        credentials = self.session.credentials(self.record)
         if credentials is None:
             self.session.say("secret", "waiting for the rescue system's password")
             return look
@@ -279,7 +301,8 @@ class Rebooting:
             self._power_cycle_or_fail(None)
 
     def _power_cycle_or_fail(self, look: Look | None) -> None:
-        if self.reboot.hard < HARD_REBOOTS and self.options.reboot_method != "soft":
+        can = self.goal != RESCUE or self.session.provider.facts.hard_reboot
+        if can and self.reboot.hard < HARD_REBOOTS and self.options.reboot_method != "soft":
             if look is not None:
                 self.session.say("wrong", f"{NAMES[look.system]} booted instead of {NAMES[self.goal]}")
             self._ask_hard()
@@ -287,7 +310,8 @@ class Rebooting:
         if look is not None:
             raise WrongSystem(f"{self.record.server} booted {NAMES[look.system]} instead of {NAMES[self.goal]}, "
                               f"{self.reboot.hard or 1} times ({look.reason}).", state=self._state_words(look),
-                              todo="Look at its console: its firmware may ignore the network boot. Then run this again.")
+                              todo=self.session.console_words(self.record.server) +
+                              " Its firmware may ignore the network boot. Then run this again.")
         raise self._late(time.time() - self.reboot.asked_at)
 
     def _state_words(self, look: Look | None = None) -> str:
@@ -300,7 +324,7 @@ class Rebooting:
         return f"Now {armed}, and {runs}."
 
     def _late(self, seconds: float) -> TimedOut:
-        todo = "Look at its console."
+        todo = self.session.console_words(self.record.server)
         if not self.plain:
             todo += " Running this again goes on waiting where this ended"
             todo += "; state=absent gives up and boots the installed system." if self.goal == RESCUE else \

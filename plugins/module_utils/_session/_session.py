@@ -15,20 +15,21 @@ import json
 import time
 import typing as t
 
-from .._errors import BadInput, Busy, LifeboatError, LoginRefused, NotFound, TargetError, WrongSystem
+from .._errors import BadInput, Busy, LifeboatError, LoginRefused, NotFound, TargetError, TimedOut, WrongSystem
 from .._providers import _base
-from .._providers._base import BootOption, Provider, Server
+from .._providers._base import BootOption, Credentials, Provider, Server
 from .._ssh import (
     SESSION_KEY_COMMENT,
     HostKey,
     Login,
     check_public_key,
+    derive_password,
     make_key_pair,
     public_key_of,
     read_known_hosts,
     read_private_key,
 )
-from .._wait import Deadline
+from .._wait import Backoff, Deadline, Wait
 from . import _record
 from ._evidence import INSTALLED, RESCUE, TEMPORARY_ROOTS, UNKNOWN, Known, Look, Watch
 from ._reboot import NAMES, Rebooting
@@ -46,6 +47,7 @@ class Options:
     address: str | None = None
     rescue_port: int = 22
     rescue: str = "best"
+    rescue_user: str = "root"
     public_key: str | None = None
     private_key_file: str | None = None
     login: str = "key"
@@ -160,6 +162,37 @@ class Session:
         if self.options.rescue in ("harddisk", "poweroff"):
             raise BadInput(f"{self.options.rescue!r} is no rescue system.", todo="Use the module netboot to set it.")
 
+    @property
+    def is_separate(self) -> bool:
+        """Whether setting what boots, and rebooting, are two steps at this provider."""
+        return self.provider.facts.reboot == "separate"
+
+    @property
+    def by_password(self) -> bool:
+        """Whether the rescue system is logged in to by a password first, which plants the key."""
+        return self.options.login != "key" or "key" not in self.provider.facts.credentials
+
+    def given_password(self, record: Record) -> str | None:
+        """The password that goes with the call to the provider, where it takes one. Made of the key, so that it is kept nowhere."""
+        if "given" not in self.provider.facts.credentials or not record.key_file:
+            return None
+        return derive_password(record.key_file, record.id)
+
+    def credentials(self, record: Record) -> Credentials | None:
+        """The log-in by password to the rescue system, or None while there is none."""
+        password = self.given_password(record)
+        if password is not None:
+            return Credentials(self.options.rescue_user, password)
+        return self.provider.read_credentials(record.server, record.credentials_mark)
+
+    def console_words(self, name: str) -> str:
+        """Where to look at the screen, for the advice in an error."""
+        try:
+            url = self.provider.console_url(name)
+        except LifeboatError:
+            url = None
+        return f"Look at its console{': ' + url if url else '.'}"
+
     def _known(self, record: Record | None) -> Known:
         installed: list[HostKey] = list(record.known_installed_keys()) if record else []
         installed += [key for key in map(HostKey.from_line, self.options.installed_host_keys) if key]
@@ -175,7 +208,7 @@ class Session:
 
     def _rescue_logins(self, record: Record | None) -> list[tuple[Login, bool]]:
         """How to get in to the rescue system, each with whether only that system can have been given the key."""
-        user = record.user if record else "root"
+        user = record.user if record else self.options.rescue_user
         logins: list[tuple[Login, bool]] = []
         if record and record.key_file:
             logins.append((Login(user, key_file=record.key_file), record.own_key))
@@ -190,16 +223,17 @@ class Session:
         own = self.options.installed_login
         return self._rescue_logins(record) + ([(own, False)] if own else [])
 
-    def _reboot(self, record: Record, goal: str, last: Look, plain: bool = False) -> Look:
+    def _reboot(self, record: Record, goal: str, last: Look, plain: bool = False, option: BootOption | None = None) -> Look:
         """Reboot and wait until `goal` is proved to run. All log-ins are tried on what answers, to tell which one booted.
 
-        plain: a new boot is enough where nobody can tell the system.
+        plain: a new boot is enough where nobody can tell the system. option: what is to boot, where the provider sets that
+        and reboots in one.
         """
         address, port = record.address or "", record.rescue_port
         if goal == INSTALLED:
             address, port = self.options.installed_address or address, self.options.installed_port
         with Watch(address, port, self._known(record), self._logins(record)) as watch:
-            return Rebooting(self, record, goal, watch, plain).run(last)
+            return Rebooting(self, record, goal, watch, plain, option).run(last)
 
     def _address(self, server: Server) -> str:
         return self.options.address or server.address
@@ -268,6 +302,8 @@ class Session:
             record = self._adopted(record, server, look)
         if record and self._already_there(record, look):
             return self._stay(record, server, look)
+        if record is None and look.system == RESCUE and look.client and not self.options.force:
+            return self._take_over(server, look)
         going_on = record is not None and record.phase in (_record.ARMING, _record.REBOOTING)
         if record and record.phase == _record.RESCUE and look.system == UNKNOWN and not self.options.force \
                 and server.boot == (record.boot or {}).get("id"):
@@ -295,12 +331,14 @@ class Session:
         if look.system == RESCUE and record.reboot is None:
             self._refuse_dirty(record, look)
         settings_before = dict(server.settings)
-        if changes:
+        if not self.is_separate:
+            self._announce(record, server, option)
+        elif changes:
             self._arm(record, server, option, changes)
         record.armed = wanted
         record.boot = option.as_result()
         self.mark("armed")
-        look = self._reboot(record, RESCUE, look)
+        look = self._reboot(record, RESCUE, look, option=None if self.is_separate else option)
         self._settle(record, look)
         server = Server(server.name, server.address, option.id, {**server.settings, **wanted})
         return self._result(server, record, look, option, changed=True, before=settings_before, after=server.settings)
@@ -335,7 +373,7 @@ class Session:
         changed = record.phase != _record.RESCUE
         option = self._boot_option(server, record)
         changes: dict[str, t.Any] = {}
-        if record.boot and server.boot != record.boot["id"]:
+        if record.boot and server.boot != record.boot["id"] and self.is_separate:
             option = BootOption(**record.boot)
             changes = self.provider.boot_settings(option)
         after = {**server.settings, **changes}
@@ -347,6 +385,29 @@ class Session:
             if changes:
                 self._write(server.name, changes)
         return self._result(server, record, look, option, changed=changed or bool(changes), before=server.settings, after=after)
+
+    def _take_over(self, server: Server, look: Look) -> dict[str, t.Any]:
+        """Somebody else put it in rescue, and we can log in: that is what was asked for. No reboot, no write at the provider."""
+        record = self._empty_record(server)
+        record.before = self.provider.restorable_settings(server)
+        record.user = look.user or record.user
+        record.key_file = self.options.private_key_file
+        own = self.options.installed_login
+        if record.key_file is None and own and own.user == look.user:
+            record.key_file = own.key_file
+        option = self._boot_option(server, None)
+        record.boot = option.as_result() if option and option.kind == _base.RESCUE else None
+        record.found = self._found(server, look)
+        self.say("found", f"the rescue system runs already, since {record.found['since']}; somebody else booted it")
+        if not self.check_mode:
+            self._settle(record, look)
+        return self._result(server, record, look, option, changed=True, before=server.settings, after=server.settings)
+
+    def _found(self, server: Server, look: Look) -> dict[str, t.Any]:
+        """Since when a rescue system that is none of ours has run, and who asked for it, where that can be told."""
+        up = look.evidence.uptime if look.evidence else None
+        since = None if up is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - up))
+        return {"since": since, "by": self.provider.rescued_by(server.name)}
 
     def _already_there(self, record: Record, look: Look) -> bool:
         """True where the rescue system of this session runs and lets us in, whatever is set to boot next."""
@@ -405,11 +466,11 @@ class Session:
 
     def _empty_record(self, server: Server) -> Record:
         return Record(provider=self.provider.facts.name, server=server.name, address=self._address(server),
-                      rescue_port=self.options.rescue_port)
+                      rescue_port=self.options.rescue_port, user=self.options.rescue_user)
 
     def _wanted_settings(self, record: Record, server: Server, option: BootOption) -> dict[str, t.Any]:
         public_key: str | None = None
-        if self.options.login == "key":
+        if not self.by_password:
             public_key = self.public_key(record)
         elif not record.key_file and not self.check_mode:
             # The password is used once, to plant this key.
@@ -437,13 +498,20 @@ class Session:
                 stream.write(line + "\n")
         return public_key_of(record.key_file or "")
 
-    def _arm(self, record: Record, server: Server, option: BootOption, changes: t.Mapping[str, t.Any]) -> None:
+    def _announce(self, record: Record, server: Server, option: BootOption) -> None:
+        """Remember what will be asked for, unless a call that died has asked for that very thing."""
+        if record.phase == _record.REBOOTING and record.boot and record.boot["id"] == option.id:
+            return
         record.boot = option.as_result()
-        if self.options.login != "key":
+        if self.by_password:
             record.credentials_mark = self.provider.credentials_mark(server.name)
         # What was asked for before was asked for under other settings.
         record.reboot = None
         self.save(record, _record.ARMING)
+
+    def _arm(self, record: Record, server: Server, option: BootOption, changes: t.Mapping[str, t.Any]) -> None:
+        record.phase = _record.ARMING
+        self._announce(record, server, option)
         self.say("api", f"setting {option.name} to boot next")
         self._write(server.name, changes)
         written = self.provider.read_server(server.name)
@@ -492,25 +560,28 @@ class Session:
                    if not self.provider.same_setting(name, server.settings.get(name), value)}
         # While arming nothing was rebooted; a reboot asked for since then may still bring the rescue system.
         must_reboot = (look.system == RESCUE or record.phase in (_record.REBOOTING, _record.LEAVING)
-                       or (look.system == UNKNOWN and record.phase != _record.ARMING))
+                       or (look.system == UNKNOWN and record.phase != _record.ARMING)
+                       or (not self.is_separate and self._is_armed(option) is True))
         if self.check_mode:
             return self._result(server, record, look, option, changed=True,
                                 before=server.settings, after=record.before)
         settings_before = dict(server.settings)
-        if changes:
+        if changes and self.is_separate:
             if record.phase != _record.LEAVING:
                 self.save(record, _record.RESTORING if must_reboot else record.phase)
             self.say("api", "restoring the provider's settings")
             self._write(server.name, changes)
             server = self.provider.read_server(server.name)
-        left = {name: server.settings.get(name) for name, value in record.before.items()
-                if not self.provider.same_setting(name, server.settings.get(name), value)}
         self.mark("restored")
         if must_reboot:
             if record.phase != _record.LEAVING:
                 record.reboot = None
                 self.save(record, _record.LEAVING)
-            look = self._reboot(record, INSTALLED, look)
+            look = self._reboot(record, INSTALLED, look, option=self._way_out(server))
+        if not self.is_separate:
+            server = self._restored(record)
+        left = {name: server.settings.get(name) for name, value in record.before.items()
+                if not self.provider.same_setting(name, server.settings.get(name), value)}
         if look.client:
             look.client.close()
         if not left:
@@ -527,6 +598,33 @@ class Session:
                                 state=f"{NAMES[look.system].capitalize()} runs.", todo="Run this again, or set them by hand.",
                                 details={"settings": left})
         return result
+
+    def _way_out(self, server: Server) -> BootOption | None:
+        """What to have booted for leaving; None where any reboot does, because the provider's settings are right by then."""
+        if self.is_separate or not self.provider.facts.boot_option_lasts:
+            return None
+        return self.provider.choose(server.name, "harddisk")
+
+    def _restored(self, record: Record) -> Server:
+        """Restore what is left to restore once the installed system is back, where that comes with a reboot of the provider's."""
+        asked: list[bool] = []
+
+        def look() -> Server | None:
+            server = self.provider.read_server(record.server)
+            changes = {name: value for name, value in record.before.items()
+                       if not self.provider.same_setting(name, server.settings.get(name), value)}
+            if changes and not asked:
+                asked.append(True)
+                self.say("api", "restoring the provider's settings")
+                self._write(server.name, changes)
+            return None if changes else server
+
+        wait = Wait(EXPECTED_SECONDS, Backoff(1.0, 5.0))
+        try:
+            return t.cast(Server, wait.until(look, lambda: TimedOut("The provider has not restored its settings.")))
+        except TimedOut:
+            # The caller tells what was not taken back.
+            return self.provider.read_server(record.server)
 
     def _refuse_dirty(self, record: Record, look: Look) -> None:
         """Raise TargetError where something of the installed system is mounted in the rescue system."""
@@ -560,6 +658,10 @@ class Session:
 
     def _netboot(self, wanted: str) -> dict[str, t.Any]:
         name = self.options.server
+        if not self.is_separate:
+            raise BadInput(f"{self.provider.facts.name} cannot set what boots next without rebooting at once.",
+                           state="Nothing was changed.",
+                           todo="Use rescue_mode, which does both: state=present for the rescue system, state=absent for the disk.")
         server = self.provider.read_server(name)
         option = self.provider.choose(name, wanted)
         if option.kind == _base.POWEROFF and wanted != "poweroff":
@@ -619,6 +721,7 @@ class Session:
             "tasks": list(record.tasks) if record else [],
             "timings": dict(self._timings),
             "session": self._session_result(record),
+            "found": record.found if record else self._found(server, look) if look.system == RESCUE else None,
             "login": None,
         }
         if record and look.system == RESCUE and record.rescue_host_key:
