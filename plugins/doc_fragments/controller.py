@@ -105,6 +105,12 @@ options:
       - Give it where the next job may run on another controller, as in AWX.
       - Default is the host's variable C(lifeboat_private_key_file).
     type: path
+  rescue_user:
+    description:
+      - Who logs in to the rescue system, where its provider does not tell. Cloud images have users like V(debian).
+      - Default is the host's variable C(lifeboat_rescue_user).
+    type: str
+    default: root
 """
 
     REBOOT = r"""

@@ -14,7 +14,9 @@ import traceback
 import typing as t
 
 from ._errors import BadInput, LifeboatError
+from ._providers._base import Provider
 from ._providers._registry import PROVIDERS, make_provider
+from ._session._account import survey
 from ._session._record import Folder
 from ._session._session import Options, Session
 from ._ssh import Login
@@ -58,13 +60,14 @@ REBOOT_OPTIONS: Spec = {
 KEY_OPTIONS: Spec = {
     "public_key": {"type": "str", "no_log": False},
     "private_key_file": {"type": "path", "no_log": False},
+    "rescue_user": {"type": "str", "default": "root"},
 }
 
 SPECS: dict[str, Spec] = {
     "rescue_mode": {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "rescue": {"type": "str", "default": "best"},
-        "login": {"type": "str", "choices": ["key", "password"], "default": "key"},
+        "login": {"type": "str", "choices": ["key", "password", "console"], "default": "key"},
         "rescue_mail": {"type": "str"},
         "hold_interventions": {"type": "bool", "default": True},
         "installed_host_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
@@ -72,7 +75,10 @@ SPECS: dict[str, Spec] = {
         "force": {"type": "bool", "default": False},
         **KEY_OPTIONS, **REBOOT_OPTIONS, **INSTALLED_OPTIONS, **COMMON_OPTIONS,
     },
-    "rescue_mode_info": {**KEY_OPTIONS, **INSTALLED_OPTIONS, **COMMON_OPTIONS},
+    "rescue_mode_info": {
+        "scope": {"type": "str", "choices": ["server", "account"], "default": "server"},
+        **KEY_OPTIONS, **INSTALLED_OPTIONS, **COMMON_OPTIONS,
+    },
     "netboot": {"boot": {"type": "str", "required": True}, **COMMON_OPTIONS},
     "reboot": {
         "method": {"type": "str", "choices": ["auto", "soft", "hard"], "default": "auto"},
@@ -89,9 +95,9 @@ def _options(params: t.Mapping[str, t.Any]) -> Options:
     if not server:
         raise BadInput("No server is given.", todo="Set the host's variable lifeboat_server, or the option server, "
                                                    "to the server's name as its provider has it.")
-    same = ("address", "rescue_port", "rescue", "public_key", "private_key_file", "login", "rescue_mail", "hold_interventions",
-            "reboot_method", "soft_timeout", "boot_timeout", "wait_timeout", "connect_timeout", "force", "installed_host_keys",
-            "installed_port", "proof_port")
+    same = ("address", "rescue_port", "rescue", "rescue_user", "public_key", "private_key_file", "login", "rescue_mail",
+            "hold_interventions", "reboot_method", "soft_timeout", "boot_timeout", "wait_timeout", "connect_timeout", "force",
+            "installed_host_keys", "installed_port", "proof_port")
     given = {name: params[name] for name in same if params.get(name) is not None}
     if params.get("method"):
         given["reboot_method"] = params["method"]
@@ -110,6 +116,8 @@ def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Call
     """
     session: Session | None = None
     try:
+        if params.get("scope") == "account":
+            return _survey(params, tell)
         options = _options(params)
         provider = make_provider(params)
         folder = Folder(params["session_dir"], provider.facts.name, options.server)
@@ -126,6 +134,18 @@ def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Call
         told = LifeboatError(f"This should not happen: {type(exc).__name__}: {exc}.", todo="Please report it, with the traceback.")
         told.__cause__ = exc
         return _failure(told, session)
+
+
+def _survey(params: t.Mapping[str, t.Any], tell: t.Callable[[str], None]) -> dict[str, t.Any]:
+    """All servers of the account. What is meant for one server (its address, the log-in to its installed system) is left out."""
+    ours = {name: value for name, value in params.items() if not name.startswith("installed_") and name != "address"}
+    ours["installed_known_hosts_file"] = params.get("installed_known_hosts_file")
+
+    def session(provider: Provider, name: str) -> Session:
+        folder = Folder(params["session_dir"], provider.facts.name, name)
+        return Session(provider, _options({**ours, "server": name}), folder, tell)
+
+    return {"changed": False, "provider": params.get("provider"), "servers": survey(lambda: make_provider(params), session)}
 
 
 def _failure(exc: LifeboatError, session: Session | None) -> dict[str, t.Any]:

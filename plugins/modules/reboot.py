@@ -118,6 +118,16 @@ session:
   description: The rescue session that is open, if any.
   returned: success
   type: dict
+found:
+  description:
+    - Where the server was put in rescue by somebody else, since when (C(since), UTC) and by whom (C(by)), each as far as it can be told.
+      Null where it was not.
+  returned: success
+  type: dict
+console_url:
+  description: Always null here. Asking for it would be a write at some providers.
+  returned: success
+  type: str
 failure:
   description: What failed (C(code), C(message)), what state the server is in (C(state)), what to do next (C(todo)), and C(details).
   returned: failure

@@ -17,6 +17,7 @@ description:
   - What is changed at the provider for that (boot option, rescue key, rescue mail, interventions) is written down before,
     and is restored on leaving.
   - Any step can die. The same call again goes on where the last one ended; it reboots no second time for the same wish.
+  - A server that somebody else has put into rescue is taken as it is, without a reboot, where we can log in to it.
 extends_documentation_fragment:
   - lifeboat.rescue.attributes
   - lifeboat.rescue.attributes.action_group
@@ -46,10 +47,13 @@ options:
     default: best
   login:
     description:
-      - V(key) gives the provider the public key beforehand.
-      - V(password) has the provider make a password, which is used once, to plant the key, and is shown nowhere.
+      - V(key) gives the provider the public key beforehand. Where it takes none, a password is used as with V(password).
+      - V(password) logs in by a password (the provider's, or one of ours that it takes), once, to plant the key. It is shown nowhere.
+      - V(console) does not log in at all, for a rescue system without an SSH server. The provider's word is the only proof
+        then, RV(running) stays V(unknown), and RV(console_url) says where to look. Leaving it needs O(force=true), because
+        nobody can say whether something is still mounted.
     type: str
-    choices: [key, password]
+    choices: [key, password, console]
     default: key
   rescue_mail:
     description:
@@ -233,6 +237,16 @@ session:
   description: The session that is open, with its C(id), C(phase), C(folder) and C(started_at). Null where there is none.
   returned: success
   type: dict
+found:
+  description:
+    - Where the server was put in rescue by somebody else, since when (C(since), UTC) and by whom (C(by)), each as far as it can be told.
+      Null where it was not.
+  returned: success
+  type: dict
+console_url:
+  description: Where a person can look at the server's screen, where the provider tells it and the server was just put into rescue.
+  returned: success
+  type: str
 failure:
   description: What failed (C(code), C(message)), what state the server is in (C(state)), what to do next (C(todo)), and C(details).
   returned: failure

@@ -20,6 +20,14 @@ extends_documentation_fragment:
   - lifeboat.rescue.controller.installed
   - lifeboat.rescue.controller.key
   - lifeboat.rescue.controller.ovh
+options:
+  scope:
+    description:
+      - V(server) looks at the server at hand.
+      - V(account) looks at every server that the credentials see at this provider, several at a time, and returns RV(servers).
+    type: str
+    choices: [server, account]
+    default: server
 attributes:
   check_mode:
     description: Can run in C(check_mode).
@@ -56,9 +64,30 @@ EXAMPLES = r"""
     - name: Fail when it is in rescue
       ansible.builtin.assert:
         that: seen.running != "rescue"
+
+- name: Look at a whole account
+  hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - name: See what runs
+      lifeboat.rescue.rescue_mode_info:
+        scope: account
+        provider: ovh_dedicated
+      register: account
+
+    - name: Name those that boot a rescue system
+      ansible.builtin.debug:
+        msg: "{{ account.servers | selectattr('armed', 'true') | map(attribute='server') }}"
 """
 
 RETURN = r"""
+servers:
+  description:
+    - With O(scope=account), one entry for each server, with the values below as keys. One that cannot be read has C(error) instead.
+  returned: success, with O(scope=account)
+  type: list
+  elements: dict
 provider:
   description: The provider.
   returned: success
@@ -109,6 +138,16 @@ session:
   description: The session that is open, with its C(id), C(phase), C(folder) and C(started_at). Null where there is none.
   returned: success
   type: dict
+found:
+  description:
+    - Where the server was put in rescue by somebody else, since when (C(since), UTC) and by whom (C(by)), each as far as it can be told.
+      Null where it was not.
+  returned: success
+  type: dict
+console_url:
+  description: Always null here. Asking for it would be a write at some providers.
+  returned: success
+  type: str
 failure:
   description: What failed (C(code), C(message)), what state the server is in (C(state)), what to do next (C(todo)), and C(details).
   returned: failure

@@ -90,7 +90,7 @@ class ControllerAction(ActionBase):
         variables = {name: self._variable(f"lifeboat_{name}", task_vars) for name in COMMON_OPTIONS}
         if "installed_host" in spec:
             variables.update(self._connection_defaults(task_vars))
-        for name in ("public_key", "private_key_file", "installed_known_hosts_file"):
+        for name in ("public_key", "private_key_file", "rescue_user", "installed_known_hosts_file"):
             if name in spec:
                 variables[name] = self._variable(f"lifeboat_{name}", task_vars)
         variables["server"] = variables["server"] or task_vars.get("inventory_hostname")

@@ -87,6 +87,13 @@ class Credentials(t.NamedTuple):
     password: str
 
 
+class Origin(t.NamedTuple):
+    """Since when (ISO 8601, UTC) and by whom, in the provider's words. None where it does not tell."""
+
+    since: str | None = None
+    by: str | None = None
+
+
 class Provider(abc.ABC):
     """The operations. Server names are as the provider has them; ids are text."""
 
@@ -101,6 +108,10 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def list_servers(self) -> list[str]:
         """The names of all servers that the credentials see."""
+
+    def read_servers(self) -> list[Server] | None:
+        """All servers that the credentials see, where one call tells it; None where each must be read by itself."""
+        return None
 
     @abc.abstractmethod
     def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
@@ -182,8 +193,12 @@ class Provider(abc.ABC):
         """The rescue system's log-in, or None while there is none newer than the mark."""
         raise LifeboatError(f"{self.facts.name} gives no password for its rescue system.", todo="Use an SSH key.")
 
-    def rescued_by(self, name: str) -> str | None:
-        """Who asked for the rescue that a server is in, in the provider's words, or None where that cannot be told."""
+    def rescued(self, name: str) -> Origin:
+        """Since when, and by whose wish, a server is in rescue, as far as the provider knows."""
+        return Origin()
+
+    def login_words(self, option: BootOption) -> str | None:
+        """Why nobody may be able to log in to this rescue system, and what to do, in sentences; None where none is known."""
         return None
 
     def console_url(self, name: str) -> str | None:

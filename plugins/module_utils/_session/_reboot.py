@@ -70,6 +70,10 @@ class Rebooting:
             self.reboot.hard = min(self.reboot.hard, HARD_REBOOTS - 1)
             if self.reboot.method == "hard" and not self.reboot.task:
                 self._ask_hard(again=True)
+        if self.goal == RESCUE and self.options.login == "console":
+            # Nobody logs in by SSH: what the provider says of its job is all that there is.
+            Wait(self.options.boot_timeout, self.task_pace.backoff).until(self._task_end, lambda: self._late(self.options.boot_timeout))
+            return Look(UNKNOWN, "nobody looked, for the log-in is by the console", self.watch.heard)
         wait = Wait(self.options.wait_timeout, Backoff(0.2, 2.0), pause=self._pause)
         found: Look = wait.until(self._look, lambda: self._late(self.options.wait_timeout))
         self.session.mark(self.goal)
@@ -325,6 +329,8 @@ class Rebooting:
 
     def _late(self, seconds: float) -> TimedOut:
         todo = self.session.console_words(self.record.server)
+        if self.goal == RESCUE and self.option is not None:
+            todo = " ".join(filter(None, (self.session.provider.login_words(self.option), todo)))
         if not self.plain:
             todo += " Running this again goes on waiting where this ended"
             todo += "; state=absent gives up and boots the installed system." if self.goal == RESCUE else \

@@ -113,10 +113,10 @@ class Session:
         with self._locked():
             return self._netboot(wanted)
 
-    def info(self) -> dict[str, t.Any]:
-        """What is armed, what runs. Changes nothing."""
+    def info(self, read: Server | None = None) -> dict[str, t.Any]:
+        """What is armed, what runs. Changes nothing. read: what the provider said of the server just now, if it was asked."""
         record = self.folder.load()
-        server, look = self._read_and_look(record)
+        server, look = self._read_and_look(record, read)
         option = self._boot_option(server, record)
         return self._result(server, record, look, option, changed=False)
 
@@ -187,11 +187,15 @@ class Session:
 
     def console_words(self, name: str) -> str:
         """Where to look at the screen, for the advice in an error."""
-        try:
-            url = self.provider.console_url(name)
-        except LifeboatError:
-            url = None
+        url = self._console_url(name)
         return f"Look at its console{': ' + url if url else '.'}"
+
+    def _console_url(self, name: str) -> str | None:
+        try:
+            return self.provider.console_url(name)
+        except LifeboatError:
+            # It is only for people, who have other ways to it.
+            return None
 
     def _known(self, record: Record | None) -> Known:
         installed: list[HostKey] = list(record.known_installed_keys()) if record else []
@@ -238,7 +242,7 @@ class Session:
     def _address(self, server: Server) -> str:
         return self.options.address or server.address
 
-    def _read_and_look(self, record: Record | None) -> tuple[Server, Look]:
+    def _read_and_look(self, record: Record | None, read: Server | None = None) -> tuple[Server, Look]:
         """Read the server at the provider, and see who answers, both at once where the address is known already."""
         address = self.options.address or self.options.installed_address or (record.address if record else None)
         known, logins = self._known(record), self._logins(record)
@@ -252,7 +256,7 @@ class Session:
         if watch is not None:
             watch.begin()
         try:
-            server = self.provider.read_server(self.options.server)
+            server = read or self.provider.read_server(self.options.server)
             self._provider_address = server.address
             known = self._known(record)
             if watch is not None:
@@ -302,6 +306,10 @@ class Session:
             record = self._adopted(record, server, look)
         if record and self._already_there(record, look):
             return self._stay(record, server, look)
+        if record and record.phase == _record.RESCUE and self.options.login == "console" and look.system == UNKNOWN \
+                and self._is_armed(self._boot_option(server, record)):
+            # By the console is how it is used. That it does not answer says nothing.
+            return self._result(server, record, look, self._boot_option(server, record), changed=False)
         if record is None and look.system == RESCUE and look.client and not self.options.force:
             return self._take_over(server, look)
         going_on = record is not None and record.phase in (_record.ARMING, _record.REBOOTING)
@@ -341,7 +349,9 @@ class Session:
         look = self._reboot(record, RESCUE, look, option=None if self.is_separate else option)
         self._settle(record, look)
         server = Server(server.name, server.address, option.id, {**server.settings, **wanted})
-        return self._result(server, record, look, option, changed=True, before=settings_before, after=server.settings)
+        result = self._result(server, record, look, option, changed=True, before=settings_before, after=server.settings)
+        result["console_url"] = self._console_url(server.name)
+        return result
 
     def _adopted(self, record: Record | None, server: Server, look: Look) -> Record | None:
         """The record, or the copy that a session of another controller left in the rescue system."""
@@ -407,7 +417,8 @@ class Session:
         """Since when a rescue system that is none of ours has run, and who asked for it, where that can be told."""
         up = look.evidence.uptime if look.evidence else None
         since = None if up is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - up))
-        return {"since": since, "by": self.provider.rescued_by(server.name)}
+        origin = self.provider.rescued(server.name)
+        return {"since": origin.since or since, "by": origin.by}
 
     def _already_there(self, record: Record, look: Look) -> bool:
         """True where the rescue system of this session runs and lets us in, whatever is set to boot next."""
@@ -721,7 +732,8 @@ class Session:
             "tasks": list(record.tasks) if record else [],
             "timings": dict(self._timings),
             "session": self._session_result(record),
-            "found": record.found if record else self._found(server, look) if look.system == RESCUE else None,
+            "found": self._found_result(server, record, look, option),
+            "console_url": None,
             "login": None,
         }
         if record and look.system == RESCUE and record.rescue_host_key:
@@ -730,6 +742,11 @@ class Session:
             result["diff"] = {"before": dict(before), "after": dict(after),
                               "before_header": f"{server.name} settings", "after_header": f"{server.name} settings"}
         return result
+
+    def _found_result(self, server: Server, record: Record | None, look: Look, option: BootOption | None) -> dict[str, t.Any] | None:
+        if record is not None:
+            return record.found
+        return self._found(server, look) if look.system == RESCUE or self._is_armed(option) else None
 
     def _session_result(self, record: Record | None) -> dict[str, t.Any] | None:
         return None if record is None else {
