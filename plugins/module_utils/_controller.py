@@ -68,6 +68,7 @@ SPECS: dict[str, Spec] = {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "rescue": {"type": "str", "default": "best"},
         "login": {"type": "str", "choices": ["key", "password", "console"], "default": "key"},
+        "credentials_file": {"type": "path", "no_log": False},
         "rescue_mail": {"type": "str"},
         "hold_interventions": {"type": "bool", "default": True},
         "installed_host_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
@@ -96,8 +97,8 @@ def _options(params: t.Mapping[str, t.Any]) -> Options:
         raise BadInput("No server is given.", todo="Set the host's variable lifeboat_server, or the option server, "
                                                    "to the server's name as its provider has it.")
     same = ("address", "rescue_port", "rescue", "rescue_user", "public_key", "private_key_file", "login", "rescue_mail",
-            "hold_interventions", "reboot_method", "soft_timeout", "boot_timeout", "wait_timeout", "connect_timeout", "force",
-            "installed_host_keys", "installed_port", "proof_port")
+            "hold_interventions", "credentials_file", "reboot_method", "soft_timeout", "boot_timeout", "wait_timeout",
+            "connect_timeout", "force", "installed_host_keys", "installed_port", "proof_port")
     given = {name: params[name] for name in same if params.get(name) is not None}
     if params.get("method"):
         given["reboot_method"] = params["method"]

@@ -308,8 +308,13 @@ fi
 """
 
 
+# What Windows' SSH server runs commands with, cmd or PowerShell, understands none of the above. This both know.
+_WINDOWS_EVIDENCE = "cmd /c ver"
+WINDOWS = "Microsoft Windows"
+
+
 class Evidence(t.NamedTuple):
-    """What a system said of itself.
+    """What a system said of itself. Of Windows only `os` is known, which begins with its name.
 
     boot_id: changes with each boot. uptime: seconds. root_fstype, root_source: of what is mounted on `/`.
     session: the record that this collection left there, or None.
@@ -354,6 +359,7 @@ class Client:
         """
         paramiko = load_paramiko()
         self._timeout = timeout
+        self._is_windows = False
         try:
             self._transport: paramiko_types.Transport = paramiko.Transport(sock)
         except (paramiko.SSHException, OSError, EOFError) as exc:
@@ -451,8 +457,14 @@ class Client:
         return status, output.getvalue().decode("utf-8", "replace")
 
     def evidence(self) -> Evidence:
-        """What this system says of itself, in one round trip."""
-        return Evidence.parse(self.run(_EVIDENCE)[1])
+        """What this system says of itself, in one round trip; in two where it is no Unix."""
+        evidence = Evidence.parse(self.run(_EVIDENCE)[1])
+        if evidence == Evidence():
+            version = self.run(_WINDOWS_EVIDENCE)[1].strip()
+            if version.startswith(WINDOWS):
+                evidence = Evidence(os=version.splitlines()[0])
+                self._is_windows = True
+        return evidence
 
     def plant_key(self, public_key: str) -> None:
         """Add a public key to the user's authorized_keys, once; the file stays private."""
@@ -469,7 +481,9 @@ class Client:
     def soft_reboot(self, user: str) -> None:
         """Ask the running system to reboot. Raise LifeboatError where it says no; a lost connection is a yes."""
         reboot = "(systemctl reboot || shutdown -r now || reboot) 2>&1"
-        if user != "root":
+        if self._is_windows:
+            reboot = "shutdown /r /t 0"
+        elif user != "root":
             reboot = f"sudo -n sh -c '{reboot}'"
         try:
             status, output = self.run(reboot)

@@ -42,7 +42,9 @@ options:
     default: present
   rescue:
     description:
-      - Which rescue system. V(best) takes the provider's newest one for Linux; else a name like V(rescue12-customer), or an id.
+      - Which rescue system. V(best) takes the provider's newest one for Linux, V(windows) one of Windows where the server offers it; else
+        a name like V(rescue12-customer), or an id.
+      - A Windows rescue system takes no key, and nobody logs in to it by SSH, so it is entered as with O(login=console).
     type: str
     default: best
   login:
@@ -55,6 +57,13 @@ options:
     type: str
     choices: [key, password, console]
     default: key
+  credentials_file:
+    description:
+      - A file on the controller for the password that the provider gives for the rescue system, as JSON with the keys C(host),
+        C(user) and C(password). It is written when the server is put into rescue, with mode 0600, in the place of whatever was
+        there, and is yours to delete.
+      - It is how to come by the password of a Windows rescue system. With O(login=key) it makes the log-in one by password.
+    type: path
   rescue_mail:
     description:
       - Where the provider sends its mail about this rescue. Default is as it is set at the provider.

@@ -182,6 +182,10 @@ class Provider(abc.ABC):
         """
         raise LifeboatError(f"{self.facts.name} sets what boots and reboots in two steps.")
 
+    def is_windows(self, option: BootOption) -> bool:
+        """Whether this rescue system is a Windows, which takes no key and which nobody logs in to by SSH."""
+        return False
+
     def check_rights(self, name: str) -> None:  # noqa: B027 - a default, not something to be overridden
         """Raise NotAllowed where the credentials cannot do what a session needs. Default: nothing can be told."""
 
@@ -206,13 +210,15 @@ class Provider(abc.ABC):
         return None
 
     def choose(self, name: str, wanted: str) -> BootOption:
-        """The boot option meant by `harddisk`, `rescue`/`best`, `poweroff`, a name or an id; BadInput lists what there is."""
+        """The boot option meant by `harddisk`, `rescue`/`best`, `windows`, `poweroff`, a name or an id; BadInput lists what there is."""
         kinds = {"harddisk": HARDDISK, "poweroff": POWEROFF, "rescue": RESCUE, "best": RESCUE}
         kind = kinds.get(wanted)
         options = self.boot_options(name, kind)
         if kind == RESCUE:
             ranked = sorted((rank, option) for rank, option in ((self.rescue_rank(o), o) for o in options) if rank is not None)
             found = [option for dummy, option in ranked]
+        elif wanted == "windows":
+            found = [option for option in options if self.is_windows(option)]
         elif kind:
             found = options
         else:

@@ -10,7 +10,7 @@ import time
 import typing as t
 
 from .._errors import LifeboatError, LoginRefused
-from .._ssh import Client, Evidence, HostKey, Login, Probe
+from .._ssh import WINDOWS, Client, Evidence, HostKey, Login, Probe
 
 RESCUE = "rescue"
 INSTALLED = "installed"
@@ -79,6 +79,9 @@ class Known(t.NamedTuple):
             if key in self.familiar:
                 return INSTALLED, "its host key is the one known from before"
             return UNKNOWN, "it answers, but lets us not in"
+        if evidence.os and evidence.os.startswith(WINDOWS):
+            # A Windows rescue takes no key, so this is the log-in to the user's own.
+            return INSTALLED, f"it is {WINDOWS}"
         if evidence.root_fstype in TEMPORARY_ROOTS:
             return RESCUE, f"its root file system is {evidence.root_fstype}"
         if own_key:

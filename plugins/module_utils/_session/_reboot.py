@@ -70,10 +70,8 @@ class Rebooting:
             self.reboot.hard = min(self.reboot.hard, HARD_REBOOTS - 1)
             if self.reboot.method == "hard" and not self.reboot.task:
                 self._ask_hard(again=True)
-        if self.goal == RESCUE and self.options.login == "console":
-            # Nobody logs in by SSH: what the provider says of its job is all that there is.
-            Wait(self.options.boot_timeout, self.task_pace.backoff).until(self._task_end, lambda: self._late(self.options.boot_timeout))
-            return Look(UNKNOWN, "nobody looked, for the log-in is by the console", self.watch.heard)
+        if self.goal == RESCUE and self.session.unseen:
+            return self._wait_unseen()
         wait = Wait(self.options.wait_timeout, Backoff(0.2, 2.0), pause=self._pause)
         found: Look = wait.until(self._look, lambda: self._late(self.options.wait_timeout))
         self.session.mark(self.goal)
@@ -81,6 +79,18 @@ class Rebooting:
             # The provider shows what boots only when its job has ended, which may be after the system answers.
             Wait(self.options.boot_timeout, self.task_pace.backoff).until(self._task_end, lambda: self._late(self.options.boot_timeout))
         return found
+
+    def _wait_unseen(self) -> Look:
+        """Nobody logs in by SSH: what the provider says of its job, and its password, is all that there is."""
+        late = self.options.boot_timeout
+        Wait(late, self.task_pace.backoff).until(self._task_end, lambda: self._late(late))
+        if self.options.credentials_file:
+            self.session.say("secret", "waiting for the rescue system's password")
+            found = Wait(late, self.secret_pace.backoff).until(lambda: self.session.credentials(self.record), lambda: TimedOut(
+                f"The provider gave no password for the rescue system of {self.record.server} within {late:.0f} s of its reboot.",
+                state=self._state_words(), todo="Look into the mails of your account there. Running this again waits on."))
+            self.session.write_credentials(self.record, found)
+        return Look(UNKNOWN, "nobody looked, for nobody logs in by SSH", self.watch.heard)
 
     def _task_end(self) -> bool | None:
         self._read_task(now=True)
@@ -273,6 +283,7 @@ class Rebooting:
         if credentials is None:
             self.session.say("secret", "waiting for the rescue system's password")
             return look
+        self.session.write_credentials(self.record, credentials)
         key = self.session.public_key(self.record)
         again = Watch(self.watch.address, self.watch.port, Known(pinned=look.host_key),
                       [(Login(credentials.user, password=credentials.password), False)])

@@ -60,8 +60,8 @@ class Reboot:
 class Record:
     """One session on one server.
 
-    before, armed: settings as the provider has them. found: since when and by whom the server was in rescue already, where
-    this session did not put it there.
+    before, armed: settings as the provider has them. unseen: nobody logs in to the rescue system by SSH. found: since when
+    and by whom the server was in rescue already, where this session did not put it there.
     """
 
     provider: str
@@ -80,6 +80,7 @@ class Record:
     credentials_mark: t.Any = None
     rescue_host_key: str | None = None
     installed_host_keys: list[str] = dataclasses.field(default_factory=list)
+    unseen: bool = False
     found: dict[str, t.Any] | None = None
     reboot: Reboot | None = None
     tasks: list[str] = dataclasses.field(default_factory=list)

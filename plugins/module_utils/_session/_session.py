@@ -10,8 +10,11 @@ it never reboots twice for the same wish, and never forgets a server in rescue.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import tempfile
 import time
 import typing as t
 
@@ -51,6 +54,7 @@ class Options:
     public_key: str | None = None
     private_key_file: str | None = None
     login: str = "key"
+    credentials_file: str | None = None
     rescue_mail: str | None = None
     hold_interventions: bool = True
     reboot_method: str = "auto"
@@ -83,6 +87,8 @@ class Session:
         # Whether something was written at the provider, or rebooted: a failure must not hide that.
         self.changed = False
         self._remember = True
+        # Whether nobody is to log in to the rescue system by SSH, so that the provider's word is all there is.
+        self.unseen = options.login == "console"
         # Where the provider says that the server answers, once it was asked.
         self._provider_address: str | None = None
         self._tell = tell
@@ -159,6 +165,10 @@ class Session:
             # Both halves: the public one is given to the provider, but it is the private one that must let us in.
             read_private_key(self.options.private_key_file)
             public_key_of(self.options.private_key_file)
+        if self.options.credentials_file:
+            directory = os.path.dirname(os.path.expanduser(self.options.credentials_file)) or "."
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise BadInput(f"credentials_file cannot be written: {directory} is no directory that can be written to.")
         if self.options.rescue in ("harddisk", "poweroff"):
             raise BadInput(f"{self.options.rescue!r} is no rescue system.", todo="Use the module netboot to set it.")
 
@@ -169,8 +179,9 @@ class Session:
 
     @property
     def by_password(self) -> bool:
-        """Whether the rescue system is logged in to by a password first, which plants the key."""
-        return self.options.login != "key" or "key" not in self.provider.facts.credentials
+        """Whether the provider's password for the rescue system is needed: to log in and plant the key, or for the user's file."""
+        asked = self.options.login == "password" or bool(self.options.credentials_file)
+        return asked or (self.options.login == "key" and "key" not in self.provider.facts.credentials)
 
     def given_password(self, record: Record) -> str | None:
         """The password that goes with the call to the provider, where it takes one. Made of the key, so that it is kept nowhere."""
@@ -184,6 +195,23 @@ class Session:
         if password is not None:
             return Credentials(self.options.rescue_user, password)
         return self.provider.read_credentials(record.server, record.credentials_mark)
+
+    def write_credentials(self, record: Record, credentials: Credentials) -> None:
+        """Put the rescue system's log-in into the file that the user asked for, which nobody else can read."""
+        if not self.options.credentials_file:
+            return
+        path = os.path.expanduser(self.options.credentials_file)
+        text = json.dumps({"host": record.address, "user": credentials.user, "password": credentials.password}, indent=1)
+        handle, temporary = tempfile.mkstemp(prefix=".lifeboat-", dir=os.path.dirname(path) or ".")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text + "\n")
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        self.say("credentials", f"the log-in to the rescue system is in {path}")
 
     def console_words(self, name: str) -> str:
         """Where to look at the screen, for the advice in an error."""
@@ -306,9 +334,9 @@ class Session:
             record = self._adopted(record, server, look)
         if record and self._already_there(record, look):
             return self._stay(record, server, look)
-        if record and record.phase == _record.RESCUE and self.options.login == "console" and look.system == UNKNOWN \
+        if record and record.phase == _record.RESCUE and record.unseen and look.system == UNKNOWN and not self.options.force \
                 and self._is_armed(self._boot_option(server, record)):
-            # By the console is how it is used. That it does not answer says nothing.
+            # It is not used by SSH. That it does not answer says nothing.
             return self._result(server, record, look, self._boot_option(server, record), changed=False)
         if record is None and look.system == RESCUE and look.client and not self.options.force:
             return self._take_over(server, look)
@@ -322,7 +350,9 @@ class Session:
                      "If it hangs, force=true reboots it.")
 
         option = self.provider.choose(server.name, self.options.rescue)
-        if self.provider.rescue_rank(option) is None:
+        if self.provider.is_windows(option):
+            self.unseen = True
+        elif self.provider.rescue_rank(option) is None:
             raise BadInput(f"{option.name} of {server.name} is no rescue system that can be logged in to by SSH.",
                            todo="Choose another one, or leave the option rescue out.")
         self.provider.check_rights(server.name)
@@ -345,6 +375,7 @@ class Session:
             self._arm(record, server, option, changes)
         record.armed = wanted
         record.boot = option.as_result()
+        record.unseen = self.unseen
         self.mark("armed")
         look = self._reboot(record, RESCUE, look, option=None if self.is_separate else option)
         self._settle(record, look)
@@ -481,7 +512,9 @@ class Session:
 
     def _wanted_settings(self, record: Record, server: Server, option: BootOption) -> dict[str, t.Any]:
         public_key: str | None = None
-        if not self.by_password:
+        if self.unseen:
+            pass
+        elif not self.by_password:
             public_key = self.public_key(record)
         elif not record.key_file and not self.check_mode:
             # The password is used once, to plant this key.

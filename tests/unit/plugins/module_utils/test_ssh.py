@@ -608,6 +608,29 @@ def test_a_soft_reboot_that_is_refused(sshd, keys):
     assert [line.split("/")[-1] for line in sshd.soft_reboots] == ["systemctl reboot", "shutdown -r now", "reboot "]
 
 
+# As cmd answers: it takes nothing for a command but what it knows, and ends its lines with CR LF.
+CMD = r"""#!/bin/sh
+case $SSH_ORIGINAL_COMMAND in
+"cmd /c ver") printf '\r\nMicrosoft Windows [Version 10.0.20348.2700]\r\n' ;;
+"shutdown /r /t 0") echo "shutdown /r /t 0" >>"$(dirname "$0")/reboots" ;;
+*) printf "'{' is not recognized as an internal or external command,\r\noperable program or batch file.\r\n" >&2; exit 1 ;;
+esac
+"""
+
+
+def test_windows_is_told_and_rebooted_in_its_own_words(make_sshd, keys, tmp_path):
+    shell = tmp_path / "cmd"
+    shell.write_text(CMD)
+    shell.chmod(0o755)
+    sshd = make_sshd(shim=False, lines=[f"ForceCommand {shell}"])
+    sshd.authorized_keys.write_text(public(keys, "user") + "\n")
+    with logged_in(sshd, keys) as client:
+        evidence = client.evidence()
+        assert evidence == Evidence(os="Microsoft Windows [Version 10.0.20348.2700]")
+        client.soft_reboot("Administrator")
+    assert (tmp_path / "reboots").read_text() == "shutdown /r /t 0\n"
+
+
 def test_a_made_key_pair_is_private_and_readable_by_openssh(tmp_path):
     path = tmp_path / "id_ed25519"
     os.umask(os.umask(0o022))

@@ -57,6 +57,8 @@ def says(fstype=None, hostname="web1"):
     (OTHER, says("ext4", "rescue-customer-eu"), False, INSTALLED),
     (OTHER, says(None), False, UNKNOWN),
     (OTHER, Evidence(), False, UNKNOWN),
+    # Windows says nothing but its name.
+    (OTHER, Evidence(os="Microsoft Windows [Version 10.0.20348.2700]"), False, INSTALLED),
 ])
 def test_judgement(key, evidence, own_key, system):
     found, reason = KNOWN.judge(key, evidence, own_key)

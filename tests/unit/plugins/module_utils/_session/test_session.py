@@ -683,3 +683,57 @@ def test_what_an_error_halfway_says_of_the_state(world, phase, armed):
     said = session.interrupted()
     assert repr(phase) in said
     assert ("rescue12-customer set to boot next" in said) == armed
+
+
+# A rescue system that somebody else booted
+
+
+@pytest.fixture
+def technician(world):
+    """Somebody has put the server into rescue, by hand, with a key that the user has too."""
+    world.server.bootId = world.server.boot("rescue12-customer").bootId
+    world.server.rescueSshKey = world.machine.user_public
+    world.machine.reset()
+    return world
+
+
+def test_a_rescue_of_somebody_else_is_taken_as_it_is(technician):
+    world, key = technician, str(technician.machine.user_key)
+    seen = world.session().info()
+    assert seen["running"] == "rescue" and seen["session"] is None
+    assert seen["found"]["since"].endswith("Z") and seen["found"]["by"] is None
+
+    plan = world.enter(private_key_file=key, check_mode=True)
+    assert plan["changed"] and plan["found"]["since"] and not os.path.exists(world.base)
+    result = world.enter(private_key_file=key)
+    assert (result["changed"], result["armed"], result["running"]) == (True, True, "rescue")
+    assert result["found"]["since"].endswith("Z")
+    assert result["login"]["private_key_file"] == key
+    assert world.machine.resets == 1 and world.machine.system == "rescue" and world.api.writes() == []
+
+    again = world.enter(private_key_file=key)
+    assert again["changed"] is False and again["found"] == result["found"]
+    assert world.session().info()["found"] == result["found"]
+
+    left = world.leave()
+    assert left["running"] == "installed" and world.server.bootId == 1
+    assert not os.path.exists(world.folder.path)
+
+
+def test_a_rescue_of_somebody_else_is_rebooted_when_forced(technician):
+    result = technician.enter(force=True)
+    assert result["running"] == "rescue" and technician.machine.rescues == 2
+    assert technician.server.rescueSshKey.split()[2].startswith("lifeboat.rescue-")
+
+
+# By the console, without a log-in
+
+
+def test_by_the_console_the_providers_word_is_all(world):
+    result = world.enter(login="console", reboot_method="hard")
+    assert (result["changed"], result["armed"], result["running"], result["login"]) == (True, True, "unknown", None)
+    assert result["evidence"]["reason"] == "nobody looked, for nobody logs in by SSH"
+    assert world.machine.system == "rescue" and world.record().phase == "rescue"
+    with pytest.raises(LifeboatError, match="nobody can say"):
+        world.leave()
+    assert world.leave(force=True)["running"] == "installed"
