@@ -279,12 +279,14 @@ class Rebooting:
             return look
         if self.reboot.host_key_before == look.host_key.line or not self.secret_pace.due():
             return look
+        # A password that the provider shows all the time may be the installed system's too.
+        rescue_only = "known" not in self.session.provider.facts.credentials
+        if not rescue_only and not self.was_gone and self.task_state == "running":
+            return look
         credentials = self.session.credentials(self.record)
         if credentials is None:
             self.session.say("secret", "waiting for the rescue system's password")
             return look
-        self.session.write_credentials(self.record, credentials)
-        key = self.session.public_key(self.record)
         again = Watch(self.watch.address, self.watch.port, Known(pinned=look.host_key),
                       [(Login(credentials.user, password=credentials.password), False)])
         with again:
@@ -292,10 +294,13 @@ class Rebooting:
             found = again.look(self.watch.timeout)
         if found is None or found.client is None or found.host_key != look.host_key:
             return look
-        found.client.plant_key(key)
-        self.record.user = credentials.user
-        system, reason = self.watch.known.judge(look.host_key, found.evidence, True)
-        return found._replace(system=system, reason=reason)
+        system, reason = self.watch.known.judge(look.host_key, found.evidence, rescue_only)
+        found = found._replace(system=system, reason=reason)
+        if system == RESCUE and self._is_fresh(found):
+            self.session.write_credentials(self.record, credentials)
+            found.client.plant_key(self.session.public_key(self.record))
+            self.record.user = credentials.user
+        return found
 
     # -- escalation
 

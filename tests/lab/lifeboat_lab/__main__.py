@@ -15,6 +15,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from .accounts import PROVIDERS
 from .demo import demo
 from .images import LabError, ensure
 from .world import REPOSITORY, World
@@ -28,7 +29,7 @@ def lab(arguments: argparse.Namespace) -> int:
     images = ensure(_say)
     names = [f"web{number}" for number in range(1, arguments.hosts + 1)]
     with tempfile.TemporaryDirectory(prefix="lifeboat-lab-") as directory, \
-            World(Path(directory), names, layout=arguments.layout, images=images) as world:
+            World(Path(directory), dict.fromkeys(names, arguments.provider), layout=arguments.layout, images=images) as world:
         for host in world.hosts.values():
             host.machine.power_on()
         print(world.inventory.read_text())
@@ -68,6 +69,7 @@ def main() -> int:
     commands.add_parser("demo").set_defaults(function=lambda _arguments: demo(_say))
     lab_parser = commands.add_parser("lab")
     lab_parser.add_argument("--hosts", type=int, default=1, help="how many machines (default: 1)")
+    lab_parser.add_argument("--provider", choices=PROVIDERS, default="ovh_dedicated", help="whose they are (default: ovh_dedicated)")
     lab_parser.add_argument("--layout", choices=["gpt", "mbr"], default="gpt", help="of their disks (default: gpt)")
     lab_parser.set_defaults(function=lab)
     commands.add_parser("bench", add_help=False).set_defaults(function=bench)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The stand-in world: machines that boot, an OVH API that owns them, and an inventory that knows both.
+"""The stand-in world: machines that boot, accounts at providers that own them, and an inventory that knows both.
 
     with World(Path("/tmp/world")) as world:
         web1 = world.hosts["web1"]
@@ -28,9 +28,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from .accounts import Account, accounts
 from .images import File, Images, LabError, ensure, prepare
 from .machine import Installed, Machine, Rescue
-from .ovh_api import OvhApi, Server
+from .ovh_api import OvhApi
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -41,7 +42,8 @@ class Host:
 
     name: str
     machine: Machine
-    server: Server
+    server: t.Any  # as the account has it
+    account: Account
     world: World
 
     def next_boot(self) -> Installed | Rescue:
@@ -50,7 +52,8 @@ class Host:
         if boot.kind == "installed":
             return Installed()
         if boot.kind == "rescue":
-            return Rescue(authorized_keys=(boot.ssh_key,) if boot.ssh_key else (), password=boot.password)
+            key = getattr(boot, "ssh_key", None)
+            return Rescue(authorized_keys=(key,) if key else (), password=boot.password)
         raise LabError(f"{self.name} is set to boot {boot.kind}: nothing answers.")
 
     def ssh(self, command: str, *, user: str = "root", timeout: float = 60,
@@ -84,11 +87,12 @@ class Host:
 class World:
     """See the module."""
 
-    def __init__(self, directory: Path, hosts: Sequence[str] = ("web1",), *, layout: str = "gpt",
+    def __init__(self, directory: Path, hosts: Sequence[str] | Mapping[str, str] = ("web1",), *, layout: str = "gpt",
                  files: Mapping[str, File] | None = None, bus: str = "virtio-blk", images: Images | None = None):
         """Lay it out; the machines are off.
 
-        hosts: names for the inventory. layout: of their disks (gpt, mbr). files: put into each installed system first.
+        hosts: names for the inventory, or by name at which provider each is (see accounts()); by default `ovh_dedicated`.
+        layout: of their disks (gpt, mbr). files: put into each installed system first.
         """
         self.directory = directory
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,7 +102,9 @@ class World:
         self.sessions = directory / "sessions"
         self.inventory = directory / "inventory.ini"
         self.hosts: dict[str, Host] = {}
-        self._layout, self._files, self._bus, self._names = layout, dict(files or {}), bus, tuple(hosts)
+        self._layout, self._files, self._bus = layout, dict(files or {}), bus
+        self._providers = dict(hosts) if isinstance(hosts, Mapping) else dict.fromkeys(hosts, "ovh_dedicated")
+        self.accounts: dict[str, Account] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> World:
@@ -121,16 +127,20 @@ class World:
         public = self.admin_key.with_suffix(".pub").read_bytes()
         disk = prepare(self.images.disk(self._layout), self.directory / f"{self._layout}.img",
                        {"/root/.ssh/authorized_keys": File(public, 0o600), **self._files})
-        for number, name in enumerate(self._names, start=1):
-            machine = self._stack.enter_context(Machine(name, [disk], self.directory / name, bus=self._bus, images=self.images))
-            server = Server(f"ns10000{number}.ip-192-0-2.eu", ip=machine.address, serverId=100000 + number, power=machine)
-            host = Host(name, machine, server, self)
+        self.api = OvhApi(log_file=self.directory / "api.log")
+        # The consumer key may also list the servers, as the README asks for.
+        self.api.credential.rules += [("GET", "/dedicated/server"), ("GET", "/vps")]
+        self.accounts = accounts(dict.fromkeys(self._providers.values()), self.api, self.directory)
+        for number, (name, provider) in enumerate(self._providers.items(), start=1):
+            account = self.accounts[provider]
+            machine = self._stack.enter_context(Machine(name, [disk], self.directory / name, bus=self._bus, images=self.images,
+                                                        rescue_first=account.rescue_first))
+            host = Host(name, machine, account.add(number, name, machine), account, self)
             machine.next_boot = host.next_boot
             self.hosts[name] = host
-        self.api = self._stack.enter_context(
-            OvhApi([host.server for host in self.hosts.values()], log_file=self.directory / "api.log"))
-        # The consumer key may also list the servers, as the README asks for.
-        self.api.credential.rules.append(("GET", "/dedicated/server"))
+        # They press the machines' buttons, so they end before them.
+        for served in (self.api, *self.accounts.values()):
+            self._stack.enter_context(served)
         self.known_hosts.write_text("".join(
             f"{_pattern(host.machine)} {key}\n" for host in self.hosts.values() for key in self.images.host_keys))
         self.inventory.write_text(self._inventory())
@@ -145,16 +155,17 @@ class World:
 
     def environment(self) -> dict[str, str]:
         """The credentials, as OVH's own tools take them from the environment."""
-        return {"OVH_ENDPOINT": self.api.url,
-                **{f"OVH_{name.upper()}": value for name, value in self.api.credential.client_arguments().items()}}
+        return {name: value for account in self.accounts.values() for name, value in account.environment().items()}
 
     def _inventory(self) -> str:
         options = f"-o UserKnownHostsFile={self.known_hosts} -o StrictHostKeyChecking=yes -F none"
         lines = ["[lab]"]
         for host in self.hosts.values():
-            lines.append(f"{host.name} lifeboat_server={host.server.name} ansible_host={host.machine.address} "
-                         f"ansible_port={host.machine.port} lifeboat_rescue_port={host.machine.port}")
-        lines += ["", "[lab:vars]", "lifeboat_provider=ovh_dedicated", f"lifeboat_session_dir={self.sessions}",
+            variables = {"lifeboat_provider": host.account.provider, "lifeboat_server": host.account.server_name(host.server),
+                         "ansible_host": host.machine.address, "ansible_port": host.machine.port,
+                         "lifeboat_rescue_port": host.machine.port, **host.account.variables()}
+            lines.append(" ".join([host.name, *(f"{name}={value}" for name, value in variables.items())]))
+        lines += ["", "[lab:vars]", f"lifeboat_session_dir={self.sessions}",
                   f"lifeboat_installed_known_hosts_file={self.known_hosts}", "ansible_user=root",
                   f"ansible_ssh_private_key_file={self.admin_key}", f"ansible_ssh_common_args={options}",
                   "ansible_python_interpreter=/usr/bin/python3"]

@@ -1,0 +1,169 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An account at each provider: its API on loopback, its servers with a machine behind each, and how a user comes to it."""
+
+from __future__ import annotations
+
+import abc
+import typing as t
+from pathlib import Path
+from types import TracebackType
+
+from .machine import Machine
+from .ovh_api import OvhApi, Server, Vps
+from .softlayer_api import POWER_METHODS, RESCUE_METHODS, SoftLayerApi
+from .softlayer_api import Server as SoftLayerServer
+
+
+class NextBoot(t.Protocol):
+    """What an API has a machine boot; see the one of each API."""
+
+    @property
+    def kind(self) -> str:
+        """`installed`, `rescue`, or something that answers nobody."""
+
+    @property
+    def password(self) -> str | None:
+        """Root's, in the rescue system."""
+
+
+class Booting(t.Protocol):
+    """A server of any provider, as its machine sees it."""
+
+    def next_boot(self) -> NextBoot:
+        """To be called once for each boot."""
+
+
+class Account(abc.ABC):
+    """See the module. Enter it to have it served."""
+
+    provider: t.ClassVar[str]
+    # Whether the rescue system's disk comes before the server's own, as some providers have it.
+    rescue_first: t.ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def add(self, number: int, name: str, machine: Machine) -> t.Any:
+        """A server (see Booting), the number-th, with this machine behind it. name: that of the host in the inventory."""
+
+    @abc.abstractmethod
+    def server_name(self, server: t.Any) -> str:
+        """What the host's variable `lifeboat_server` is."""
+
+    @abc.abstractmethod
+    def environment(self) -> dict[str, str]:
+        """The credentials, as the provider's own tools take them from the environment."""
+
+    def variables(self) -> dict[str, str]:
+        """What besides the host's variables must say."""
+        return {}
+
+    @abc.abstractmethod
+    def writes(self) -> t.Sequence[t.Any]:
+        """The calls that were meant to change something."""
+
+    @abc.abstractmethod
+    def sensitive(self) -> set[str]:
+        """Every secret that there is or was."""
+
+    def __enter__(self) -> t.Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:  # noqa: B027
+        """End it. Default: there is nothing to end."""
+
+
+class Ovh(Account):
+    """An account at OVH. One API serves all of its products."""
+
+    def __init__(self, api: OvhApi):
+        """api: served by somebody else."""
+        self.api = api
+
+    def server_name(self, server: t.Any) -> str:
+        return str(server.name)
+
+    def environment(self) -> dict[str, str]:
+        return {"OVH_ENDPOINT": self.api.url,
+                **{f"OVH_{name.upper()}": value for name, value in self.api.credential.client_arguments().items()}}
+
+    def writes(self) -> t.Sequence[t.Any]:
+        return self.api.writes()
+
+    def sensitive(self) -> set[str]:
+        return self.api.sensitive()
+
+
+class OvhDedicated(Ovh):
+    """Dedicated servers."""
+
+    provider = "ovh_dedicated"
+
+    def add(self, number: int, name: str, machine: Machine) -> Server:
+        return self.api.add(Server(f"ns10000{number}.ip-192-0-2.eu", ip=machine.address, serverId=100000 + number, power=machine))
+
+
+class OvhVps(Ovh):
+    """VPS."""
+
+    provider = "ovh_vps"
+    rescue_first = True
+
+    def add(self, number: int, name: str, machine: Machine) -> Vps:
+        return self.api.add(Vps(f"vps-0000000{number}.vps.ovh.net", ip=machine.address, power=machine))
+
+
+class SoftLayer(Account):
+    """Virtual guests at IBM SoftLayer."""
+
+    provider = "softlayer"
+    kind = "vs"
+
+    def __init__(self, directory: Path):
+        """directory: where its log goes."""
+        self.api = SoftLayerApi(log_file=directory / "softlayer.log")
+
+    def __enter__(self) -> t.Self:
+        self.api.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.api.__exit__(kind, exc, traceback)
+
+    def add(self, number: int, name: str, machine: Machine) -> SoftLayerServer:
+        return self.api.add(SoftLayerServer(1000 + number, self.kind, name, primaryIpAddress=machine.address, power=machine))
+
+    def server_name(self, server: t.Any) -> str:
+        return str(server.fqdn)
+
+    def environment(self) -> dict[str, str]:
+        return {"SL_USERNAME": self.api.credential.username, "SL_API_KEY": self.api.credential.api_key}
+
+    def variables(self) -> dict[str, str]:
+        # The SDK has no environment variable for it.
+        return {"lifeboat_softlayer_endpoint_url": self.api.url}
+
+    def writes(self) -> t.Sequence[t.Any]:
+        return [call for call in self.api.log if call.method in (*RESCUE_METHODS.values(), *POWER_METHODS)]
+
+    def sensitive(self) -> set[str]:
+        return self.api.sensitive()
+
+
+class SoftLayerHardware(SoftLayer):
+    """Bare metal at IBM SoftLayer."""
+
+    kind = "hw"
+
+
+PROVIDERS = ("ovh_dedicated", "ovh_vps", "softlayer", "softlayer_hardware")
+
+
+def accounts(names: t.Iterable[str], api: OvhApi, directory: Path) -> dict[str, Account]:
+    """Those named, of PROVIDERS. api: OVH's. directory: for what they write."""
+    makers: dict[str, t.Callable[[], Account]] = {
+        "ovh_dedicated": lambda: OvhDedicated(api), "ovh_vps": lambda: OvhVps(api),
+        "softlayer": lambda: SoftLayer(directory), "softlayer_hardware": lambda: SoftLayerHardware(directory),
+    }
+    return {name: makers[name]() for name in names}
