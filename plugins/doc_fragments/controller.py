@@ -15,7 +15,7 @@ options:
       - The provider of the server.
       - Default is the host's variable C(lifeboat_provider).
     type: str
-    choices: [ovh_dedicated]
+    choices: [ovh_dedicated, softlayer]
   server:
     description:
       - The server's name as its provider has it, for example V(ns100001.ip-192-0-2.eu).
@@ -175,4 +175,39 @@ requirements:
   - Python 3.11 or later on the controller
   - paramiko 3.2 or later on the controller
   - ovh 1.2.0 or later on the controller
+"""
+
+    SOFTLAYER = r"""
+options:
+  softlayer_username:
+    description:
+      - The user name of IBM Cloud Classic (SoftLayer). With V(apikey) the key is one of IBM Cloud.
+      - The user needs access to the server and the permissions C(OS Reloads and Rescue Kernel), C(IPMI Remote Management) and
+        C(View Virtual Server Details) or C(View Hardware Details).
+      - Default is the host's variable C(lifeboat_softlayer_username), else the environment variable E(SL_USERNAME), else
+        C(~/.softlayer).
+    type: str
+  softlayer_api_key:
+    description:
+      - The API key.
+      - Default is the host's variable C(lifeboat_softlayer_api_key), else E(SL_API_KEY), else C(~/.softlayer).
+    type: str
+  softlayer_endpoint_url:
+    description:
+      - The API's endpoint, for example V(https://api.service.softlayer.com/xmlrpc/v3.1/) in the private network. One with C(/rest) in
+        it is spoken to by REST, any other by XML-RPC.
+      - Default is the host's variable C(lifeboat_softlayer_endpoint_url), else C(~/.softlayer), else the public one.
+    type: str
+  softlayer_config_file:
+    description:
+      - A file in the format of C(~/.softlayer) that counts before those of the user and of the system.
+      - Default is the host's variable C(lifeboat_softlayer_config_file).
+    type: path
+  softlayer_timeout:
+    description:
+      - How many seconds one call of the API may take.
+      - Default is the host's variable C(lifeboat_softlayer_timeout), else C(~/.softlayer), else 30.
+    type: float
+requirements:
+  - SoftLayer 6.2.9 or later on the controller
 """

@@ -33,6 +33,13 @@ OVH_OPTIONS: Spec = {
     "ovh_client_secret": {"type": "str", "no_log": True},
     "ovh_config_file": {"type": "path"},
 }
+SOFTLAYER_OPTIONS: Spec = {
+    "softlayer_username": {"type": "str"},
+    "softlayer_api_key": {"type": "str", "no_log": True},
+    "softlayer_endpoint_url": {"type": "str"},
+    "softlayer_config_file": {"type": "path"},
+    "softlayer_timeout": {"type": "float"},
+}
 COMMON_OPTIONS: Spec = {
     "provider": {"type": "str", "choices": sorted(PROVIDERS)},
     "server": {"type": "str"},
@@ -41,6 +48,7 @@ COMMON_OPTIONS: Spec = {
     "session_dir": {"type": "path", "default": "~/.ansible/lifeboat"},
     "connect_timeout": {"type": "float", "default": 5.0},
     **OVH_OPTIONS,
+    **SOFTLAYER_OPTIONS,
 }
 # How the user logs in to the installed system. An action plugin takes them from the host's connection.
 INSTALLED_OPTIONS: Spec = {

@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - lifeboat.rescue.controller.key
   - lifeboat.rescue.controller.reboot
   - lifeboat.rescue.controller.ovh
+  - lifeboat.rescue.controller.softlayer
 attributes:
   idempotent:
     description: When run twice in a row with the same arguments, the second run changes nothing and says so.

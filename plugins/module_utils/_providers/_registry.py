@@ -15,9 +15,11 @@ import typing as t
 from .._errors import BadInput
 from ._base import Provider
 from ._ovh_dedicated import OvhDedicated
+from ._softlayer import SoftLayerProvider
 
 PROVIDERS: dict[str, t.Callable[[t.Mapping[str, t.Any]], Provider]] = {
     "ovh_dedicated": OvhDedicated,
+    "softlayer": SoftLayerProvider,
 }
 
 

@@ -363,7 +363,7 @@ print(result["failed"], result["changed"], result["failure"]["code"])
 
 
 def test_the_registry():
-    assert list(PROVIDERS) == ["ovh_dedicated"]
+    assert "ovh_dedicated" in PROVIDERS
     for given in ({}, {"provider": None}):
         with pytest.raises(BadInput, match="No provider is given") as caught:
             make_provider(given)
