@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import getpass
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -22,6 +25,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     NotAllowed,
     NotFound,
     ProviderError,
+    TimedOut,
 )
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _softlayer
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE, BootOption
@@ -31,6 +35,9 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._softla
     NOT_KNOWN,
     SoftLayerProvider,
 )
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _record, _session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Options
+from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.softlayer_api import Server, SoftLayerApi
 
@@ -549,3 +556,107 @@ def test_the_registry_and_the_options(api):
     assert make_provider({"provider": "softlayer", **params(api)}).facts.name == "softlayer"
     assert _controller.SOFTLAYER_OPTIONS.keys() <= _controller.COMMON_OPTIONS.keys()
     assert [name for name, spec in _controller.SOFTLAYER_OPTIONS.items() if spec.get("no_log")] == ["softlayer_api_key"]
+
+
+# With a session
+
+
+@dataclasses.dataclass
+class MyRecord(_record.Record):
+    """An sshd that is not root's lets nobody in but the one who started it."""
+
+    user: str = getpass.getuser()
+
+
+@pytest.fixture
+def session(api, server, name, machine, monkeypatch, tmp_path):
+    """Sessions with a machine of two sshds that take turns on one port.
+
+    An sshd of a test lets nobody in by a password, so the rescue system knows the user's key here.
+    """
+    def next_boot():
+        return types.SimpleNamespace(kind=server.next_boot().kind, ssh_key=machine.user_public)
+
+    machine.server = types.SimpleNamespace(next_boot=next_boot)
+    server.primaryIpAddress = "127.0.0.1"
+    for module in (_session, _record):
+        monkeypatch.setattr(module, "Record", MyRecord)
+    login = Login(MyRecord.user, key_file=str(machine.user_key))
+    lines = []
+
+    def make(**more):
+        options = Options(**{"server": name, "rescue_port": machine.port, "installed_port": machine.port, "known_hosts_files": (),
+                             "private_key_file": str(machine.user_key), "installed_address": "127.0.0.1", "installed_login": login,
+                             "installed_host_keys": (machine.installed.host_key,), "soft_timeout": 10.0, "boot_timeout": 10.0,
+                             "wait_timeout": 20.0, **more})
+        folder = _record.Folder(str(tmp_path / "sessions"), "softlayer", name)
+        return _session.Session(SoftLayerProvider(params(api)), options, folder, lines.append)
+
+    make.lines = lines
+    return make
+
+
+@pytest.mark.parametrize("method", ["auto", "hard"])
+def test_a_session_there_and_back(api, server, machine, session, method):
+    found = session(reboot_method=method).enter()
+    assert (found["changed"], found["running"], found["fresh"]) == (True, "rescue", True)
+    assert found["tasks"] == [str(server.transactions[0].id)]
+    assert server.active is None
+    again = session(reboot_method=method).enter()
+    assert (again["changed"], again["running"], server.rescues) == (False, "rescue", 1)
+    found = session(reboot_method=method).leave()
+    assert (found["changed"], found["running"], machine.system) == (True, "installed", "installed")
+    assert (server.rescues, server.reboots, boots(server)) == (1, int(method == "hard"), ["rescue", "installed"])
+    assert session().leave()["changed"] is False
+    assert not any(secret in "".join(session.lines) for secret in api.sensitive())
+
+
+def test_a_session_whose_call_died(api, server, machine, session, monkeypatch):
+    """It asked for the rescue and died before it could write down the task."""
+    real = SoftLayerProvider.switch
+
+    def dies(*args, **more):
+        real(*args, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SoftLayerProvider, "switch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        session().enter()
+    monkeypatch.setattr(SoftLayerProvider, "switch", real)
+    found = session().enter()
+    assert (found["running"], server.rescues, machine.system) == ("rescue", 1, "rescue")
+
+
+def test_a_session_that_meets_another_job(api, server, machine, session):
+    api.begin(server, "Port speed", {"PORT_CHANGE": 30.0})
+    with pytest.raises(Busy, match="softlayer is at work on"):
+        session().enter()
+    assert (server.rescues, machine.system) == (0, "installed")
+
+
+@pytest.mark.parametrize("acts", [True, False])
+def test_a_session_whose_reboot_got_no_answer(api, server, machine, session, monkeypatch, acts):
+    session().enter()
+    api.faults.add("rebootDefault", "reset", acts=acts)
+    if not acts and server.kind == "vs":
+        # Nobody can tell that it never arrived; only after a while it is believed.
+        for _ in range(2):
+            with pytest.raises(TimedOut):
+                session(reboot_method="hard", boot_timeout=1.0).leave()
+        assert (server.reboots, machine.system) == (0, "rescue")
+        monkeypatch.setattr(_softlayer, "REBOOT_SHOWS", 0.0)
+    found = session(reboot_method="hard").leave()
+    assert (found["running"], machine.system, server.reboots) == ("installed", "installed", 1)
+
+
+def test_a_session_that_hardware_holds_off(servers, api, session, server, machine):
+    server.rescue_refuses = True
+    session().enter()
+    if server.kind == "hw":
+        for _ in range(2):
+            with pytest.raises(Busy, match="20 minutes must pass") as caught:
+                session(reboot_method="hard").leave()
+            assert "Run this again in 20 min." in caught.value.todo
+        server._refused_until = 0.0
+    assert session(reboot_method="hard").leave()["running"] == "installed"
+    assert server.reboots == 1
