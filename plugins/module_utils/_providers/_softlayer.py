@@ -133,7 +133,9 @@ class SoftLayerProvider(Provider):
         return re.sub(r"\s+", " ", text).strip().rstrip(".")
 
     def _text(self, exc: t.Any) -> str:
-        """The API's sentence; of a page of HTML only the status."""
+        """The API's sentence; of a page of HTML only the status, of a broken connection only the kind."""
+        if getattr(exc, "faultCode", None) == 0:
+            return f"no answer ({type(exc.__context__).__name__})"
         text = self._one_line(str(getattr(exc, "faultString", exc)).partition(" :: ")[0])
         return f"HTTP {getattr(exc, 'faultCode', '')}" if "<" in text else text
 
