@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The OVH API for dedicated servers, on loopback.
+"""The OVH API for dedicated servers and VPS, on loopback.
 
 It speaks the wire format that the `ovh` client speaks: signed requests, `null` for void, tasks that take time, secrets
 and mails. What the real API is known to answer comes from its public schemas and from answers that people recorded; an
@@ -23,8 +23,10 @@ from .account import Call, Credential, Mail, MailOptions, NextBoot, Power, Secre
 from .api import MINIMUM_RULES, OvhApi
 from .dedicated import BOOT_TYPES, SERVER_STATES, TASK_STATUSES, BootEntry, Server, Task, boot_entries
 from .faults import Fault, Faults
+from .vps import VPS_TASK_STATES, VPS_TASK_TYPES, Vps, VpsPower, VpsTask
 
 __all__ = [
-    "BOOT_TYPES", "MINIMUM_RULES", "SERVER_STATES", "TASK_STATUSES", "BootEntry", "Call", "Credential", "Fault", "Faults", "Mail",
-    "MailOptions", "NextBoot", "OvhApi", "Power", "Secret", "Server", "Task", "boot_entries",
+    "BOOT_TYPES", "MINIMUM_RULES", "SERVER_STATES", "TASK_STATUSES", "VPS_TASK_STATES", "VPS_TASK_TYPES", "BootEntry", "Call",
+    "Credential", "Fault", "Faults", "Mail", "MailOptions", "NextBoot", "OvhApi", "Power", "Secret", "Server", "Task", "Vps",
+    "VpsPower", "VpsTask", "boot_entries",
 ]

@@ -10,7 +10,11 @@ import re
 import secrets
 import time
 import typing as t
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from .answers import ANSWERS
 
 
 class Power(t.Protocol):
@@ -20,12 +24,33 @@ class Power(t.Protocol):
         """Cut the power and boot again, or boot a machine that is off. Returns at once."""
 
 
+class Service(t.Protocol):
+    """What is paid for."""
+
+    service_status: str
+
+
+AnyService = t.TypeVar("AnyService", bound=Service)
+
+
+def find_service(services: Mapping[str, AnyService], name: str, even_expired: bool) -> AnyService:
+    """The one whose name stands in a path. Raises what the API answers where there is none, or none any more."""
+    service = services.get(unquote(name))
+    if service is None:
+        raise ANSWERS["404"]()
+    if service.service_status == "expired" and not even_expired:
+        raise ANSWERS["460"]()
+    return service
+
+
 @dataclass(frozen=True)
 class NextBoot:
     """What a machine boots, as it asked for it.
 
-    kind: `installed`, `rescue` (Linux, SSH answers), `poweroff` (the machine goes off), or `ipxe-shell` (the machine
-    is on and nothing answers; a Windows rescue or another netboot kernel, which the lab has not, counts as this).
+    kind: `installed`, `rescue` (Linux, SSH answers), and of a dedicated server also `poweroff` (the machine goes off) and
+    `ipxe-shell` (the machine is on and nothing answers; a Windows rescue or another netboot kernel, which the lab has
+    not, counts as this).
+    boot_id: None for a VPS, whose kernel is its netboot mode.
     ssh_key, password: what lets root into the rescue system; at most one of them is set.
     at: seconds since the epoch, by the lab's own clock.
     """

@@ -22,13 +22,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import dedicated
 from .account import Call, Credential, Mail, Secret
 from .answers import ANSWERS, HTML_503, Answer, ApiError, Request, Reset, Route, not_found, refused
 from .clockwork import Clockwork
-from .dedicated import DedicatedServers, Server
+from .dedicated import TASK_STATUSES, DedicatedServers, Server
 from .faults import TASK_FAULTS, Faults
+from .vps import VPS_TASK_STATES, AllVps, Vps
 from .wire import HttpServer
+
+AnyServer = t.TypeVar("AnyServer", bound=Server | Vps)
 
 # What a consumer key needs for everything that this collection does to a server.
 MINIMUM_RULES = (
@@ -36,6 +38,9 @@ MINIMUM_RULES = (
     ("PUT", "/dedicated/server/*"),
     ("POST", "/dedicated/server/*/reboot"),
     ("POST", "/dedicated/server/*/authenticationSecret"),
+    ("GET", "/vps/*"),
+    ("PUT", "/vps/*"),
+    ("POST", "/vps/*/reboot"),
     ("GET", "/me/notification/email/history*"),
 )
 
@@ -43,6 +48,7 @@ MINIMUM_RULES = (
 class OvhApi:
     """The API: servers, credentials, mails, secrets, faults and a log, served on loopback while it is entered.
 
+    servers: the dedicated ones by name. vps: the VPS by name.
     clock_skew: seconds by which the API's clock is ahead of this machine's. secret_reads: how often a secret can be
     read. current_credential_needs_rule: whether /auth/currentCredential has to be granted like any other call.
     log_file: one JSON object a line for each call, as in `log`.
@@ -52,17 +58,19 @@ class OvhApi:
     account_mail = "someone@example.com"
     time_window = 300.0
 
-    def __init__(self, servers: Iterable[Server] = (), *, address: str = "127.0.0.1", port: int = 0,
+    def __init__(self, servers: Iterable[Server | Vps] = (), *, address: str = "127.0.0.1", port: int = 0,
                  rules: Iterable[tuple[str, str]] = MINIMUM_RULES, log_file: Path | None = None,
                  clock_skew: float = 0.0) -> None:
         """Take the port; port 0 takes a free one. rules: those of the first credential, `credential`."""
         self._dedicated = DedicatedServers(self)
+        self._all_vps = AllVps(self)
         self.servers = self._dedicated.servers
+        self.vps = self._all_vps.servers
         self.credentials: dict[str, Credential] = {}
         self.credential = self.add_credential(rules)
         self.mails: list[Mail] = []
         self.secrets: dict[str, Secret] = {}
-        self.faults = Faults(dedicated.TASK_STATUSES)
+        self.faults = Faults((*TASK_STATUSES, *VPS_TASK_STATES))
         self.log: list[Call] = []
         self.clock_skew = clock_skew
         self.secret_reads: float = math.inf
@@ -74,7 +82,8 @@ class OvhApi:
         self._closing = threading.Event()
         self._mail_numbers = itertools.count(4000000001)
         self._query_numbers = itertools.count(1)
-        self._routes = [(route, re.compile(route.path)) for route in (*self._own_routes(), *self._dedicated.routes())]
+        routes = (*self._own_routes(), *self._dedicated.routes(), *self._all_vps.routes())
+        self._routes = [(route, re.compile(route.path)) for route in routes]
         self._http = HttpServer((address, port), self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name="ovh-api", daemon=True)
         self.address = address
@@ -103,9 +112,12 @@ class OvhApi:
         self._http.server_close()
         self._http.cut_connections()
 
-    def add(self, server: Server) -> Server:
+    def add(self, server: AnyServer) -> AnyServer:
         """Take a server into the account."""
-        self._dedicated.add(server)
+        if isinstance(server, Vps):
+            self._all_vps.add(server)
+        else:
+            self._dedicated.add(server)
         return server
 
     def add_credential(self, rules: Iterable[tuple[str, str]]) -> Credential:
@@ -181,6 +193,14 @@ class OvhApi:
     def date(self, at: float | None = None) -> str:
         """A time, by default now, as the API writes it."""
         return datetime.fromtimestamp(self.now() if at is None else at, UTC).isoformat(timespec="seconds")
+
+    def service_infos(self, name: str, number: int, status: str) -> dict[str, t.Any]:
+        """What is known of the contract about a server."""
+        return {"canDeleteAtExpiration": True, "contactAdmin": self.nic, "contactBilling": self.nic,
+                "contactTech": self.nic, "creation": "2020-01-01", "domain": name, "engagedUpTo": None,
+                "expiration": "2030-01-01", "possibleRenewPeriod": [1, 3, 6, 12], "renewalType": "automaticV2016",
+                "renew": {"automatic": True, "deleteAtExpiration": False, "forced": False, "manualPayment": False,
+                          "period": 1}, "serviceId": number, "status": status}
 
     def _new_secret(self, value: str) -> str:
         number = str(uuid.uuid4())

@@ -13,9 +13,8 @@ import typing as t
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
-from .account import MailOptions, NextBoot, Power
+from .account import MailOptions, NextBoot, Power, find_service
 from .answers import ANSWERS, ApiError, Request, Route, check_fields, not_found, not_in_enumeration
 from .course import Course, task_fault
 from .mails import Wording, send_rescue_mail
@@ -351,11 +350,7 @@ class DedicatedServers:
 
     def _service_infos(self, request: Request, name: str) -> t.Any:
         server = self._find(name, even_expired=True)
-        return {"canDeleteAtExpiration": True, "contactAdmin": self.api.nic, "contactBilling": self.api.nic,
-                "contactTech": self.api.nic, "creation": "2020-01-01", "domain": server.name, "engagedUpTo": None,
-                "expiration": "2030-01-01", "possibleRenewPeriod": [1, 3, 6, 12], "renewalType": "automaticV2016",
-                "renew": {"automatic": True, "deleteAtExpiration": False, "forced": False, "manualPayment": False,
-                          "period": 1}, "serviceId": server.serverId + 1000, "status": server.service_status}
+        return self.api.service_infos(server.name, server.serverId + 1000, server.service_status)
 
     def _intervention_ids(self, request: Request, name: str) -> t.Any:
         return list(self._find(name).interventions)
@@ -372,12 +367,7 @@ class DedicatedServers:
     # behind the routes
 
     def _find(self, name: str, even_expired: bool = False) -> Server:
-        server = self.servers.get(unquote(name))
-        if server is None:
-            raise ANSWERS["404"]()
-        if server.service_status == "expired" and not even_expired:
-            raise ANSWERS["460"]()
-        return server
+        return find_service(self.servers, name, even_expired)
 
     def _find_boot(self, name: str, number: str) -> BootEntry:
         for entry in self._find(name).boots:
