@@ -21,7 +21,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     NotFound,
     ProviderError,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh_dedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE, BootOption
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_dedicated import OvhDedicated
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
@@ -42,7 +42,7 @@ def alone(monkeypatch, tmp_path):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_ovh_dedicated, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
+    monkeypatch.setattr(_ovh, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
     monkeypatch.setattr(OvhDedicated, "patience", 1.0)
 
 

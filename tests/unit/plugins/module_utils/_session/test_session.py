@@ -29,7 +29,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     TimedOut,
     WrongSystem,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh_dedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_dedicated import OvhDedicated
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _reboot, _record, _session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence import RESCUE, Known, Watch
@@ -54,7 +54,7 @@ class MyRecord(Record):
 def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(_ssh, "FIRST_SECONDS", 0.05)
-    monkeypatch.setattr(_ovh_dedicated, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
+    monkeypatch.setattr(_ovh, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
     monkeypatch.setattr(_session, "EXPECTED_SECONDS", 2.0)
     monkeypatch.setattr(_session, "Record", MyRecord)
     monkeypatch.setattr(_record, "Record", MyRecord)
