@@ -141,12 +141,11 @@ class OvhVps(Ovh):
         """Reboot into a mode, or (None) into the one that is set, at most once since the mark was taken."""
         what = f"to reboot {name}" + (f" into the mode {mode}" if mode else "")
         unsure = [asked_before]
-        why = [""]
-        written: list[bool] = []
+        was, why, waited, written = mark["mode"], "", False, False
 
         def switched(now: str) -> Task | None:
-            # It was another one at the mark, so it was asked for since, and its reboot came with it.
-            if mode is not None and mark["mode"] != mode == now and not self._passive[name]:
+            # It was another one before, so it was asked for since the mark, and its reboot came with it.
+            if mode is not None and was != mode == now and not self._passive[name]:
                 return self._mode_task(mode, now)
             return None
 
@@ -155,8 +154,8 @@ class OvhVps(Ovh):
             if mode is None or self._passive[name]:
                 types: tuple[str, ...] = ("rebootVm",)
             else:
-                # Where the mode was right at the mark and another task changed it since, a PUT was due nevertheless.
-                types = ("setNetboot",) if mark["mode"] != mode else ("rebootVm", "setNetboot")
+                # Where the mode was right at the mark and an older task changed it since, a PUT was due nevertheless.
+                types = ("setNetboot",) if was != mode else ("rebootVm", "setNetboot")
             return self._new_task(name, mark, *types) or switched(now)
 
         def ask(now: str) -> Task:
@@ -166,22 +165,28 @@ class OvhVps(Ovh):
             return self._mode_task(mode, now)
 
         def look() -> Task | None:
+            nonlocal was, why, waited, written
             done = asked() if unsure[0] else None
             if done is not None:
                 return done
             running = self._listed(name, _RUNNING)
             if running:
-                why[0] = f"{', '.join(task.text for task in running)}."
+                why = f"{', '.join(task.text for task in running)}."
+                waited = waited or any(int(task.id) in mark["tasks"] for task in running)
                 return None
             now = self._mode(name)
+            if waited:
+                # A task from before the mark has changed the mode, if anything has. Its reboot was not enough, or nobody
+                # would ask for another.
+                was, waited = now, False
             done = switched(now)
             if done is not None:
                 return done
             if self._passive[name] and mode is not None and mode != now:
                 if not written:
                     self.write_settings(name, {"netbootMode": mode})
-                    written.append(True)
-                why[0] = f"it has not taken the mode {mode}."
+                    written = True
+                why = f"it has not taken the mode {mode}."
                 return None
             try:
                 return self._once(lambda: ask(now), asked, unsure, what)
@@ -189,11 +194,11 @@ class OvhVps(Ovh):
                 # It says so while another task runs, of which the list may not know yet or not any more.
                 if not exc.conflict and not self._listed(name, _RUNNING):
                     raise
-                why[0] = exc.what
+                why = exc.what
                 return None
 
         def late() -> Exception:
-            return Busy(f"OVH could not be asked {what} for {self.busy_patience:g} s: {why[0]}",
+            return Busy(f"OVH could not be asked {what} for {self.busy_patience:g} s: {why}",
                         todo="Wait until its tasks have ended, or cancel them in OVH's control panel. Then run this again.")
 
         task: Task = Wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(look, late)

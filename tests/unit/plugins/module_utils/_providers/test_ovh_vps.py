@@ -367,10 +367,26 @@ def test_another_task_is_waited_for(api, provider, vps, rescue, disk, second):
 
 def test_somebody_elses_switch_into_the_same_mode_is_enough(api, provider, vps, rescue):
     vps.task_seconds["doing"] = 0.2
-    provider.switch(NAME, rescue, mark_of(provider))
-    task = OvhVps(params(api)).switch(NAME, rescue, mark_of(provider))
+    mark = mark_of(provider)
+    OvhVps(params(api)).switch(NAME, rescue, mark)
+    task = provider.switch(NAME, rescue, mark)
     assert (task.state, vps.netbootMode) == ("done", "rescue")
     assert types(vps) == ["setNetboot"]
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS])
+@pytest.mark.parametrize("acts", [True, False])
+def test_the_wrong_system_came_up_before_the_task_has_ended(api, provider, vps, rescue, fault, acts):
+    """The next reboot is asked for when the mode still shows the old one; another PUT would then do nothing."""
+    vps.task_seconds["doing"] = 0.2
+    provider.switch(NAME, rescue, mark_of(provider))
+    mark = mark_of(provider)
+    assert mark["mode"] == "local"
+    if fault:
+        api.faults.add("POST", PATH, fault, acts=acts)
+    ended(provider, provider.switch(NAME, rescue, mark))
+    assert types(vps) == ["setNetboot", "rebootVm"]
+    assert [boot.kind for boot in vps.booted] == ["rescue", "rescue"]
 
 
 @pytest.mark.parametrize("mode", ["local", "rescue"])
