@@ -29,8 +29,6 @@ import json
 import math
 import re
 import secrets
-import socket
-import struct
 import sys
 import threading
 import time
@@ -42,13 +40,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from xml.parsers.expat import ExpatError
 
-from . import ovh_api
-from .ovh_api import Power, _Clockwork, _Reset
+from .clockwork import Clockwork
+from .ovh_api import Power
+from .wire import Answer, HttpServer, Reset
 
 KINDS = {"vs": "SoftLayer_Virtual_Guest", "hw": "SoftLayer_Hardware_Server"}
 RESCUE_METHODS = {"vs": "executeRescueLayer", "hw": "bootToRescueLayer"}
@@ -417,13 +415,6 @@ def matches(value: t.Any, wanted: t.Mapping[str, t.Any]) -> bool:
 # Requests
 
 
-class _Answer(t.NamedTuple):
-    status: int
-    content: bytes
-    content_type: str
-    total: int | None = None
-
-
 @dataclass
 class _Request:
     """A call, by whichever transport it came."""
@@ -507,10 +498,10 @@ class SoftLayerApi:
         self.log: list[Call] = []
         self._log_file = log_file
         self._lock = threading.RLock()
-        self._clockwork = _Clockwork()
+        self._clockwork = Clockwork()
         self._closing = threading.Event()
         self._transaction_numbers = itertools.count(70000001)
-        self._http = _HttpServer((address, port), self)
+        self._http = HttpServer((address, port), self.answer)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name="softlayer-api", daemon=True)
         self.address = address
         self.port: int = self._http.server_address[1]
@@ -702,22 +693,22 @@ class SoftLayerApi:
                 return credential
         raise _ANSWERS["invalid-token" if request.transport == "xmlrpc" else "access-denied"]()
 
-    def answer(self, method: str, target: str, headers: Message, body: bytes) -> _Answer:
-        """Answer a request, faults included, and log it. Raises _Reset for a connection to be reset."""
+    def answer(self, method: str, target: str, headers: Message, body: bytes) -> Answer:
+        """Answer a request, faults included, and log it. Raises Reset for a connection to be reset."""
         started, clock = time.time(), time.monotonic()
         url = urlsplit(target)
         place = re.fullmatch(r"/(xmlrpc|rest)/v3(?:\.1)?/(.+)", url.path)
         if place is None:
-            return _Answer(404, _HTML, "text/html")
+            return Answer(404, _HTML, "text/html")
         try:
             if place[1] == "xmlrpc":
                 if method != "POST":
-                    return _Answer(405, _HTML, "text/html")
+                    return Answer(405, _HTML, "text/html")
                 request = _read_xmlrpc(place[2], headers, body)
             else:
                 request = _read_rest(place[2], parse_qs(url.query), headers, body)
         except (ValueError, ExpatError, xmlrpc.client.Error, AttributeError):
-            return _Answer(400, _HTML, "text/html")
+            return Answer(400, _HTML, "text/html")
         faults = self.faults.strike(request.name)
         spoiler = next((fault for fault in faults if fault.kind not in ("delay", "hang")), None)
         delay = sum(fault.seconds for fault in faults if fault.kind == "delay")
@@ -732,26 +723,26 @@ class SoftLayerApi:
                              answer.status if answer else None, error,
                              "+".join(fault.kind for fault in faults) or None, round(time.monotonic() - clock, 6)))
         if answer is None:
-            raise _Reset
+            raise Reset
         return answer
 
-    def _answer_call(self, request: _Request, faults: Sequence[Fault]) -> tuple[_Answer, str | None]:
+    def _answer_call(self, request: _Request, faults: Sequence[Fault]) -> tuple[Answer, str | None]:
         try:
             with self._lock:
                 value, total = self._carry_out(request, faults)
         except ApiError as error:
             return _failed(request, error), error.code
         if request.transport == "rest":
-            return _Answer(200, json.dumps(value).encode(), "application/json", total), None
+            return Answer(200, json.dumps(value).encode(), "application/json", _total(total)), None
         text = xmlrpc.client.dumps((value,), methodresponse=True, allow_none=True, encoding="utf-8")
-        return _Answer(200, text.encode(), "text/xml", total), None
+        return Answer(200, text.encode(), "text/xml", _total(total)), None
 
     @staticmethod
-    def _spoilt(request: _Request, kind: str) -> tuple[_Answer | None, str | None]:
+    def _spoilt(request: _Request, kind: str) -> tuple[Answer | None, str | None]:
         if kind == "reset":
             return None, None
         if kind in _HTTP_FAULTS:
-            return _Answer(_HTTP_FAULTS[kind], _HTML, "text/html"), None
+            return Answer(_HTTP_FAULTS[kind], _HTML, "text/html"), None
         error = _ANSWERS[kind]()
         return _failed(request, error), error.code
 
@@ -763,6 +754,10 @@ class SoftLayerApi:
                     stream.write(json.dumps(asdict(call)) + "\n")
 
 
+def _total(number: int | None) -> dict[str, str]:
+    return {} if number is None else {"SoftLayer-Total-Items": str(number)}
+
+
 def _date() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
@@ -771,49 +766,10 @@ def _no_method(request: _Request) -> ApiError:
     return ApiError("SoftLayer_Exception_Public", f'Function ("{request.method}") is not a valid method for this service.')
 
 
-def _failed(request: _Request, error: ApiError) -> _Answer:
+def _failed(request: _Request, error: ApiError) -> Answer:
     if request.transport == "rest":
         body = json.dumps({"error": error.message, "code": error.code}).encode()
-        return _Answer(error.status, body, "application/json")
+        return Answer(error.status, body, "application/json")
     # The code is text, whatever the specification of XML-RPC says; the library takes only numbers as its type.
     fault = xmlrpc.client.Fault(t.cast(int, error.code), error.message)
-    return _Answer(200, xmlrpc.client.dumps(fault, encoding="utf-8").encode(), "text/xml")
-
-
-class _HttpServer(ovh_api._HttpServer):
-    """The server of the other API, with a handler of our own."""
-
-    def __init__(self, address: tuple[str, int], api: SoftLayerApi) -> None:
-        super().__init__(address, t.cast(t.Any, api))
-        self.softlayer = api
-        self.RequestHandlerClass = _Handler
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # headers and body leave in one packet: in two, the second waits 40 ms for an acknowledgement
-    server: _HttpServer
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        try:
-            answer = self.server.softlayer.answer(self.command, self.path, self.headers, body)
-        except _Reset:
-            # With no time to linger, closing sends RST; the socket closes only with all of its files.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.rfile.close()
-            self.wfile.close()
-            self.connection.close()
-            raise
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.content)))
-        if answer.total is not None:
-            self.send_header("SoftLayer-Total-Items", str(answer.total))
-        self.end_headers()
-        self.wfile.write(answer.content)
-
-    do_GET = do_PUT = do_POST = do_DELETE = _answer
-
-    def log_message(self, format: str, *args: t.Any) -> None:
-        """The API keeps a log of its own."""
+    return Answer(200, xmlrpc.client.dumps(fault, encoding="utf-8").encode(), "text/xml")

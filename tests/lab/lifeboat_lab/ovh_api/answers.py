@@ -65,16 +65,6 @@ ANSWERS: dict[str, Callable[[], ApiError]] = {
 HTML_503 = b"<html><head><title>503</title></head><body><h1>503 Service Unavailable</h1></body></html>"
 
 
-class Reset(Exception):
-    """The connection is to be reset instead of answered."""
-
-
-class Answer(t.NamedTuple):
-    status: int
-    content: bytes
-    content_type: str = "application/json; charset=utf-8"
-
-
 class Request(t.NamedTuple):
     method: str
     target: str  # as it stood in the request line

@@ -20,15 +20,16 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from email.message import Message
 from pathlib import Path
 
+from ..clockwork import Clockwork
+from ..wire import Answer, HttpServer, Reset
 from .account import Call, Credential, Mail, Secret
-from .answers import ANSWERS, HTML_503, Answer, ApiError, Request, Reset, Route, not_found, refused
-from .clockwork import Clockwork
+from .answers import ANSWERS, HTML_503, ApiError, Request, Route, not_found, refused
 from .dedicated import TASK_STATUSES, DedicatedServers, Server
 from .faults import TASK_FAULTS, Faults
 from .vps import VPS_TASK_STATES, AllVps, Vps
-from .wire import HttpServer
 
 AnyServer = t.TypeVar("AnyServer", bound=Server | Vps)
 
@@ -84,7 +85,7 @@ class OvhApi:
         self._query_numbers = itertools.count(1)
         routes = (*self._own_routes(), *self._dedicated.routes(), *self._all_vps.routes())
         self._routes = [(route, re.compile(route.path)) for route in routes]
-        self._http = HttpServer((address, port), self)
+        self._http = HttpServer((address, port), self._serve)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name="ovh-api", daemon=True)
         self.address = address
         self.port: int = self._http.server_address[1]
@@ -209,9 +210,10 @@ class OvhApi:
 
     # a request
 
-    def query_id(self) -> str:
-        """A new X-OVH-QUERYID."""
-        return f"LAB.ext-1.{secrets.token_hex(4)}.{next(self._query_numbers)}"
+    def _serve(self, method: str, target: str, headers: Message, body: bytes) -> Answer:
+        answer = self.answer(Request(method, target, headers, body))
+        query = f"LAB.ext-1.{secrets.token_hex(4)}.{next(self._query_numbers)}"
+        return answer._replace(headers={"X-OVH-QUERYID": query}, reason="Expired" if answer.status == 460 else None)
 
     def answer(self, request: Request) -> Answer:
         """Answer a request, faults included, and log it. Raises Reset for a connection to be reset."""

@@ -233,7 +233,7 @@ def test_faults_that_pass_are_nobodys_concern(api, provider, server, name, fault
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_stays_is_told(hasty, api, provider, fault):
     api.faults.add("getObject", fault, every=1)
-    with pytest.raises(ProviderError, match="failed for 0.3 s at SoftLayer_Virtual_Guest::getObject") as caught:
+    with pytest.raises(ProviderError, match=r"failed for 0\.3 s at SoftLayer_Virtual_Guest::getObject") as caught:
         provider.read_server("vs:1001")
     assert "<" not in caught.value.what
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""HTTP on loopback."""
+"""HTTP on loopback, for the APIs of the lab."""
 
 from __future__ import annotations
 
@@ -13,23 +13,37 @@ import struct
 import sys
 import threading
 import typing as t
+from collections.abc import Callable, Mapping
+from email.message import Message
 from http.server import BaseHTTPRequestHandler
 
-from .answers import Request, Reset
 
-if t.TYPE_CHECKING:
-    from .api import OvhApi
+class Reset(Exception):
+    """The connection is to be reset instead of answered."""
+
+
+class Answer(t.NamedTuple):
+    """An answer. reason: instead of HTTP's own words for the status. headers: besides those that every answer has."""
+
+    status: int
+    content: bytes
+    content_type: str = "application/json; charset=utf-8"
+    headers: Mapping[str, str] = {}
+    reason: str | None = None
 
 
 class HttpServer(socketserver.ThreadingTCPServer):
-    """HTTP without http.server.HTTPServer's look-up of its own name, and with connections that can be cut."""
+    """HTTP without http.server.HTTPServer's look-up of its own name, and with connections that can be cut.
+
+    answer: takes method, target as it stood in the request line, headers and body. Raises Reset for a connection to be reset.
+    """
 
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], api: OvhApi) -> None:
-        self.api = api
+    def __init__(self, address: tuple[str, int], answer: Callable[[str, str, Message, bytes], Answer]) -> None:
+        self.answer = answer
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
         super().__init__(address, _Handler)
@@ -65,9 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        request = Request(self.command, self.path, self.headers, body)
         try:
-            answer = self.server.api.answer(request)
+            answer = self.server.answer(self.command, self.path, self.headers, body)
         except Reset:
             # With no time to linger, closing sends RST; the socket closes only with all of its files.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -75,14 +88,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.close()
             self.connection.close()
             raise
-        self.send_response(answer.status, "Expired" if answer.status == 460 else None)
+        self.send_response(answer.status, answer.reason)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.content)))
-        self.send_header("X-OVH-QUERYID", self.server.api.query_id())
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(answer.content)
 
     do_GET = do_PUT = do_POST = do_DELETE = _answer
 
     def log_message(self, format: str, *args: t.Any) -> None:
-        """The API keeps a log of its own."""
+        """The APIs keep logs of their own."""
