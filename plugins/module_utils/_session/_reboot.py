@@ -315,6 +315,9 @@ class Rebooting:
                 self.session.say("soft", f"the soft reboot brought nothing in {waited:.0f} s")
                 self._ask_hard()
         elif waited >= self.options.boot_timeout:
+            if self.option is not None and self.task_state == "running":
+                # The provider is still at it, and takes nothing else meanwhile.
+                return
             if self.goal == INSTALLED:
                 # It may be checking its disks, or not let SSH in. A power cycle would not mend the one, and harm the other.
                 raise self._late(waited)

@@ -322,6 +322,10 @@ class Session:
         except NotFound:
             return BootOption(server.boot, _base.OTHER, "unknown", "The provider does not know it any more.")
 
+    def _told(self, option: BootOption) -> BootOption | None:
+        """The boot option as far as the provider would tell it."""
+        return option if self.provider.facts.tells_armed else None
+
     def _is_armed(self, option: BootOption | None) -> bool | None:
         return None if option is None else option.kind == _base.RESCUE
 
@@ -363,7 +367,7 @@ class Session:
         changes = {name: value for name, value in wanted.items()
                    if not self.provider.same_setting(name, server.settings.get(name), value)}
         if self.check_mode:
-            return self._result(server, record if going_on else None, look, option, changed=True,
+            return self._result(server, record if going_on else None, look, self._told(option), changed=True,
                                 before=server.settings, after={**server.settings, **wanted})
 
         if look.system == RESCUE and record.reboot is None:
@@ -380,7 +384,7 @@ class Session:
         look = self._reboot(record, RESCUE, look, option=None if self.is_separate else option)
         self._settle(record, look)
         server = Server(server.name, server.address, option.id, {**server.settings, **wanted})
-        result = self._result(server, record, look, option, changed=True, before=settings_before, after=server.settings)
+        result = self._result(server, record, look, self._told(option), changed=True, before=settings_before, after=server.settings)
         result["console_url"] = self._console_url(server.name)
         return result
 
