@@ -175,10 +175,9 @@ class OvhVps(Ovh):
                 waited = waited or any(int(task.id) in mark["tasks"] for task in running)
                 return None
             now = self._mode(name)
-            if waited:
-                # A task from before the mark has changed the mode, if anything has. Its reboot was not enough, or nobody
-                # would ask for another.
-                was, waited = now, False
+            if now != was and (waited or not unsure[0]) and self._new_task(name, mark, "setNetboot") is None:
+                # A task from before the mark changed it. Its reboot was not enough, or nobody would ask for another.
+                was = now
             done = switched(now)
             if done is not None:
                 return done

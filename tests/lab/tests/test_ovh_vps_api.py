@@ -291,7 +291,7 @@ def test_stopping_and_starting(client, vps):
     assert [boot.kind for boot in vps.power.boots] == ["installed"]
 
 
-def test_a_second_wish_is_a_conflict_or_one_more_task(client, vps):
+def test_a_second_wish_is_refused_or_one_more_task(client, vps):
     vps.task_seconds["todo"] = math.inf
     client.put(PATH, netbootMode="rescue")
     for second in (lambda: client.put(PATH, netbootMode="rescue"), lambda: client.put(PATH, netbootMode="local"),
@@ -299,6 +299,9 @@ def test_a_second_wish_is_a_conflict_or_one_more_task(client, vps):
         with pytest.raises(ovh.exceptions.ResourceConflictError):
             second()
     client.put(PATH, displayName="web1")
+    vps.second_task = "bad_request"
+    with pytest.raises(ovh.exceptions.BadParametersError, match="Another task is running"):
+        client.post(f"{PATH}/reboot")
     assert len(vps.jobs) == 1
     vps.second_task = "task"
     client.post(f"{PATH}/reboot")

@@ -86,8 +86,8 @@ class Vps:
     Fields in camelCase are what the API shows, under the API's names. displayName: default is the name.
     additional_ips: listed before the primary ones, for nobody promised an order. ip6: None for none. The others steer the lab:
     task_seconds: how long a task stays `todo` and `doing`. progress: what it shows while `doing`, one after the other.
-    reset_at: the state on which the machine is reset (or switched off). second_task: `conflict` (409 while a task is
-    unfinished) or `task` (one more).
+    reset_at: the state on which the machine is reset (or switched off). second_task: what is asked for while a task is
+    unfinished is refused by 409 (`conflict`) or by 400 (`bad_request`), or is one more task (`task`).
     With an offerType `cloud` and the version `2014v1` of the model, setting what boots reboots nothing.
     mail: its language may be en, fr and de; custom_hidden counts for nothing.
     """
@@ -318,8 +318,11 @@ class AllVps:
     @staticmethod
     def _refuse_second(vps: Vps) -> None:
         # Nobody knows what the real API answers.
-        if vps.second_task == "conflict" and any(task.state in UNFINISHED for task in vps.tasks.values()):
+        if vps.second_task == "task" or all(task.state not in UNFINISHED for task in vps.tasks.values()):
+            return
+        if vps.second_task == "conflict":
             raise ANSWERS["409"]()
+        raise ApiError(400, "Another task is running on this VPS", **{"class": "Client::BadRequest"})
 
     def _begin(self, vps: Vps, kind: str, request: Request, mode: str | None = None) -> dict[str, t.Any]:
         """Make a task, and let it begin. mode: what is to boot from now on, where that changes."""

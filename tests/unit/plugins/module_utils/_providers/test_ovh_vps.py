@@ -376,12 +376,15 @@ def test_somebody_elses_switch_into_the_same_mode_is_enough(api, provider, vps, 
 
 @pytest.mark.parametrize("fault", [None, *FAULTS])
 @pytest.mark.parametrize("acts", [True, False])
-def test_the_wrong_system_came_up_before_the_task_has_ended(api, provider, vps, rescue, fault, acts):
+@pytest.mark.parametrize("over", [True, False])
+def test_the_wrong_system_came_up_before_the_task_has_ended(api, provider, vps, rescue, fault, acts, over):
     """The next reboot is asked for when the mode still shows the old one; another PUT would then do nothing."""
     vps.task_seconds["doing"] = 0.2
-    provider.switch(NAME, rescue, mark_of(provider))
+    first = provider.switch(NAME, rescue, mark_of(provider))
     mark = mark_of(provider)
     assert mark["mode"] == "local"
+    if over:
+        ended(provider, first)
     if fault:
         api.faults.add("POST", PATH, fault, acts=acts)
     ended(provider, provider.switch(NAME, rescue, mark))
@@ -397,6 +400,25 @@ def test_a_conflict_that_passes_is_no_obstacle(api, provider, vps, rescue, mode)
     ended(provider, provider.switch(NAME, rescue, mark_of(provider)))
     assert len(vps.jobs) == 1
     assert len(asked(api)) == 3
+
+
+@pytest.mark.parametrize("mode", ["local", "rescue"])
+@pytest.mark.parametrize("second", ["conflict", "bad_request"])
+def test_a_task_that_begins_between_is_waited_for(api, provider, vps, rescue, monkeypatch, mode, second):
+    vps.netbootMode, vps.second_task, vps.task_seconds["doing"] = mode, second, 0.2
+    mark = mark_of(provider)
+    real = provider._listed
+
+    def listed(name, states):
+        found = real(name, states)
+        if not vps.jobs:
+            OvhVps(params(api)).reboot_hard(NAME, mark)
+        return found
+
+    monkeypatch.setattr(provider, "_listed", listed)
+    task = ended(provider, provider.switch(NAME, rescue, mark))
+    assert (task.state, vps.netbootMode) == ("done", "rescue")
+    assert types(vps) == ["rebootVm", "setNetboot" if mode == "local" else "rebootVm"]
 
 
 def test_a_task_that_never_ends_is_told(provider, vps, rescue, monkeypatch):
