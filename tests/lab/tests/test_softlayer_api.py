@@ -256,15 +256,20 @@ def test_nothing_but_a_transaction_tells_of_a_rescue(guest, client):
 
 
 def test_a_transaction_takes_time_and_holds_off_others(guest, client):
-    guest.rescue_seconds = {"RESCUE_SETUP": 0.2, "RESCUE_BOOT": 0.2}
+    guest.rescue_seconds = {"RESCUE_SETUP": 0.5, "RESCUE_BOOT": 0.5}
     rescue(client, guest)
     seen = []
-    while active := client["Virtual_Guest"].getActiveTransaction(id=1001, mask="id,transactionStatus[name,friendlyName]"):
-        if active["transactionStatus"] not in seen:
+
+    def over():
+        active = client["Virtual_Guest"].getActiveTransaction(id=1001, mask="id,transactionStatus[name,friendlyName]")
+        if active and active["transactionStatus"] not in seen:
             seen.append(active["transactionStatus"])
-            for method in ("executeRescueLayer", "rebootDefault", "powerOff"):
-                with refused(None, OUTSTANDING):
-                    client.call("Virtual_Guest", method, id=1001)
+        return not active
+
+    for method in ("executeRescueLayer", "rebootDefault", "powerOff"):
+        with refused(None, OUTSTANDING):
+            client.call("Virtual_Guest", method, id=1001)
+    until(over)
     assert seen == [{"name": "RESCUE_SETUP", "friendlyName": "Rescue setup"}, {"name": "RESCUE_BOOT", "friendlyName": "Rescue boot"}]
     assert guest.power.boots == ["rescue"]
     assert SoftLayer.VSManager(client).wait_for_ready(1001, 5, delay=1, pending=True)
@@ -279,11 +284,12 @@ def test_a_transaction_that_is_not_shown_at_once_holds_off_others(guest, client)
 
 
 @pytest.mark.parametrize("status", ["RESCUE_SETUP", "RESCUE_BOOT"])
-def test_a_transaction_that_hangs(api, guest, client, status):
+def test_a_transaction_that_hangs(api, guest, metal, client, status):
     api.faults.add("executeRescueLayer", "hang", status=status)
     rescue(client, guest)
     until(lambda: guest.active.status == status)
-    time.sleep(0.1)
+    api.begin(metal, "Rescue", QUICK)  # begun later, and at its end
+    ended(metal)
     assert guest.active.status == status
     assert guest.power.boots == (["rescue"] if status == "RESCUE_BOOT" else [])
 
