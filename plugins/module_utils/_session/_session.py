@@ -367,7 +367,7 @@ class Session:
         changes = {name: value for name, value in wanted.items()
                    if not self.provider.same_setting(name, server.settings.get(name), value)}
         if self.check_mode:
-            return self._result(server, record if going_on else None, look, self._told(option), changed=True,
+            return self._result(server, record if going_on else None, look, option, changed=True,
                                 before=server.settings, after={**server.settings, **wanted})
 
         if look.system == RESCUE and record.reboot is None:
@@ -761,7 +761,7 @@ class Session:
             "provider": self.provider.facts.name,
             "server": server.name,
             "address": self._address(server),
-            "armed": self._is_armed(option),
+            "armed": self._is_armed(option) if self.provider.facts.tells_armed else None,
             "running": look.system,
             "fresh": self._fresh(record, look),
             "evidence": look.as_result(),
