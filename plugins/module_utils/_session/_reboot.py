@@ -296,7 +296,7 @@ class Rebooting:
             return look
         system, reason = self.watch.known.judge(look.host_key, found.evidence, rescue_only)
         found = found._replace(system=system, reason=reason)
-        if system == RESCUE and self._is_fresh(found):
+        if system == RESCUE and found.client and self._is_fresh(found):
             self.session.write_credentials(self.record, credentials)
             found.client.plant_key(self.session.public_key(self.record))
             self.record.user = credentials.user

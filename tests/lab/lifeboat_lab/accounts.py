@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import typing as t
-from pathlib import Path
 from types import TracebackType
 
 from .machine import Machine
@@ -120,16 +119,9 @@ class SoftLayer(Account):
     provider = "softlayer"
     kind = "vs"
 
-    def __init__(self, directory: Path):
-        """directory: where its log goes."""
-        self.api = SoftLayerApi(log_file=directory / "softlayer.log")
-
-    def __enter__(self) -> t.Self:
-        self.api.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        self.api.__exit__(kind, exc, traceback)
+    def __init__(self, api: SoftLayerApi):
+        """api: served by somebody else."""
+        self.api = api
 
     def add(self, number: int, name: str, machine: Machine) -> SoftLayerServer:
         return self.api.add(SoftLayerServer(1000 + number, self.kind, name, primaryIpAddress=machine.address, power=machine))
@@ -160,10 +152,10 @@ class SoftLayerHardware(SoftLayer):
 PROVIDERS = ("ovh_dedicated", "ovh_vps", "softlayer", "softlayer_hardware")
 
 
-def accounts(names: t.Iterable[str], api: OvhApi, directory: Path) -> dict[str, Account]:
-    """Those named, of PROVIDERS. api: OVH's. directory: for what they write."""
+def accounts(names: t.Iterable[str], ovh: OvhApi, softlayer: SoftLayerApi) -> dict[str, Account]:
+    """Those named, of PROVIDERS."""
     makers: dict[str, t.Callable[[], Account]] = {
-        "ovh_dedicated": lambda: OvhDedicated(api), "ovh_vps": lambda: OvhVps(api),
-        "softlayer": lambda: SoftLayer(directory), "softlayer_hardware": lambda: SoftLayerHardware(directory),
+        "ovh_dedicated": lambda: OvhDedicated(ovh), "ovh_vps": lambda: OvhVps(ovh),
+        "softlayer": lambda: SoftLayer(softlayer), "softlayer_hardware": lambda: SoftLayerHardware(softlayer),
     }
     return {name: makers[name]() for name in names}

@@ -32,6 +32,7 @@ from .accounts import Account, accounts
 from .images import File, Images, LabError, ensure, prepare
 from .machine import Installed, Machine, Rescue
 from .ovh_api import OvhApi
+from .softlayer_api import SoftLayerApi
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -130,7 +131,8 @@ class World:
         self.api = OvhApi(log_file=self.directory / "api.log")
         # The consumer key may also list the servers, as the README asks for.
         self.api.credential.rules += [("GET", "/dedicated/server"), ("GET", "/vps")]
-        self.accounts = accounts(dict.fromkeys(self._providers.values()), self.api, self.directory)
+        softlayer = SoftLayerApi(log_file=self.directory / "softlayer.log")
+        self.accounts = accounts(dict.fromkeys(self._providers.values()), self.api, softlayer)
         for number, (name, provider) in enumerate(self._providers.items(), start=1):
             account = self.accounts[provider]
             machine = self._stack.enter_context(Machine(name, [disk], self.directory / name, bus=self._bus, images=self.images,
@@ -139,8 +141,10 @@ class World:
             machine.next_boot = host.next_boot
             self.hosts[name] = host
         # They press the machines' buttons, so they end before them.
-        for served in (self.api, *self.accounts.values()):
-            self._stack.enter_context(served)
+        self._stack.enter_context(self.api)
+        self._stack.enter_context(softlayer)
+        for account in self.accounts.values():
+            self._stack.enter_context(account)
         self.known_hosts.write_text("".join(
             f"{_pattern(host.machine)} {key}\n" for host in self.hosts.values() for key in self.images.host_keys))
         self.inventory.write_text(self._inventory())
