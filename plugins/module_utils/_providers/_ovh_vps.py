@@ -143,6 +143,12 @@ class OvhVps(Ovh):
         unsure = [asked_before]
         was, why, waited, written = mark["mode"], "", False, False
 
+        def correct(now: str) -> None:
+            nonlocal was
+            if now != was and (waited or not unsure[0]) and self._new_task(name, mark, "setNetboot") is None:
+                # A task from before the mark changed it. Its reboot was not enough, or nobody would ask for another.
+                was = now
+
         def switched(now: str) -> Task | None:
             # It was another one before, so it was asked for since the mark, and its reboot came with it.
             if mode is not None and was != mode == now and not self._passive[name]:
@@ -151,6 +157,7 @@ class OvhVps(Ovh):
 
         def asked() -> Task | None:
             now = self._mode(name)
+            correct(now)
             if mode is None or self._passive[name]:
                 types: tuple[str, ...] = ("rebootVm",)
             else:
@@ -165,7 +172,7 @@ class OvhVps(Ovh):
             return self._mode_task(mode, now)
 
         def look() -> Task | None:
-            nonlocal was, why, waited, written
+            nonlocal why, waited, written
             done = asked() if unsure[0] else None
             if done is not None:
                 return done
@@ -175,9 +182,8 @@ class OvhVps(Ovh):
                 waited = waited or any(int(task.id) in mark["tasks"] for task in running)
                 return None
             now = self._mode(name)
-            if now != was and (waited or not unsure[0]) and self._new_task(name, mark, "setNetboot") is None:
-                # A task from before the mark changed it. Its reboot was not enough, or nobody would ask for another.
-                was = now
+            correct(now)
+            waited = False
             done = switched(now)
             if done is not None:
                 return done

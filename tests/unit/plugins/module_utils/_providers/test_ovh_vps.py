@@ -402,6 +402,13 @@ def test_a_conflict_that_passes_is_no_obstacle(api, provider, vps, rescue, mode)
     assert len(asked(api)) == 3
 
 
+def test_a_call_that_died_while_it_waited_for_an_older_task_has_asked_for_nothing(provider, vps, rescue):
+    vps.task_seconds["doing"] = 0.2
+    provider.switch(NAME, rescue, mark_of(provider))
+    ended(provider, provider.switch(NAME, rescue, mark_of(provider), asked_before=True))
+    assert types(vps) == ["setNetboot", "rebootVm"]
+
+
 @pytest.mark.parametrize("mode", ["local", "rescue"])
 @pytest.mark.parametrize("second", ["conflict", "bad_request"])
 def test_a_task_that_begins_between_is_waited_for(api, provider, vps, rescue, monkeypatch, mode, second):
