@@ -328,6 +328,9 @@ class Rebooting:
         if can and self.reboot.hard < HARD_REBOOTS and self.options.reboot_method != "soft":
             if look is not None:
                 self.session.say("wrong", f"{NAMES[look.system]} booted instead of {NAMES[self.goal]}")
+                # It goes on answering until the next reboot takes effect, and must not be taken for what comes of that.
+                self.reboot.boot_id_before = look.evidence.boot_id if look.evidence else None
+                self.reboot.host_key_before = look.host_key.line if look.host_key else None
             self._ask_hard()
             return
         if look is not None:

@@ -495,6 +495,19 @@ def test_a_machine_that_boots_the_wrong_system(world):
     assert world.settings() == world.before
 
 
+def test_the_wrong_system_goes_on_answering_until_the_power_cycle_takes_effect(world, monkeypatch):
+    world.server.task_seconds["todo"] = 2.0
+    reset = world.machine.reset
+
+    def obey_at_last():
+        world.machine.obeys = world.machine.resets > 0
+        reset()
+
+    monkeypatch.setattr(world.machine, "reset", obey_at_last)
+    assert world.enter(reboot_method="hard")["running"] == "rescue"
+    assert world.machine.resets == 2
+
+
 @pytest.mark.parametrize("status", ["ovhError", "customerError", "cancelled"])
 def test_a_reboot_that_the_provider_fails(world, status):
     world.api.faults.add("POST", "/reboot$", "task_ends", status=status)
