@@ -15,7 +15,7 @@ options:
       - The provider of the server.
       - Default is the host's variable C(lifeboat_provider).
     type: str
-    choices: [ovh_dedicated, softlayer]
+    choices: [openstack, ovh_dedicated, ovh_vps, softlayer]
   server:
     description:
       - The server's name as its provider has it, for example V(ns100001.ip-192-0-2.eu).
@@ -210,4 +210,49 @@ options:
     type: float
 requirements:
   - SoftLayer 6.2.9 or later on the controller
+"""
+
+    OPENSTACK = r"""
+options:
+  openstack_cloud:
+    description:
+      - The name of a cloud in C(clouds.yaml).
+      - Default is the host's variable C(lifeboat_openstack_cloud), else the environment variable E(OS_CLOUD), else what the other
+        E(OS_AUTH_URL) and the like say.
+    type: str
+  openstack_auth:
+    description:
+      - What the log-in needs, for example C(auth_url), C(username), C(password), C(project_name), C(user_domain_name)
+        and C(project_domain_name); for O(openstack_auth_type=v3applicationcredential) C(auth_url), C(application_credential_id)
+        and C(application_credential_secret). The user needs the role C(member).
+      - Default is the host's variable C(lifeboat_openstack_auth), else C(clouds.yaml), else the environment.
+    type: dict
+  openstack_auth_type:
+    description:
+      - The kind of the log-in, for example V(password) or V(v3applicationcredential).
+      - Default is the host's variable C(lifeboat_openstack_auth_type), else C(clouds.yaml), else E(OS_AUTH_TYPE).
+    type: str
+  openstack_region_name:
+    description:
+      - The region.
+      - Default is the host's variable C(lifeboat_openstack_region_name), else C(clouds.yaml), else E(OS_REGION_NAME).
+    type: str
+  openstack_interface:
+    description:
+      - Which of the services' endpoints to use.
+      - Default is the host's variable C(lifeboat_openstack_interface), else C(clouds.yaml), else E(OS_INTERFACE).
+    type: str
+    choices: [admin, internal, public]
+  openstack_validate_certs:
+    description:
+      - Whether the certificates of the API must be valid.
+      - Default is the host's variable C(lifeboat_openstack_validate_certs), else C(clouds.yaml), else V(true).
+    type: bool
+  openstack_ca_cert:
+    description:
+      - A file with the certificates of the authorities to trust.
+      - Default is the host's variable C(lifeboat_openstack_ca_cert), else C(clouds.yaml), else E(OS_CACERT).
+    type: path
+requirements:
+  - openstacksdk 1.1.0 or later on the controller, for O(provider=openstack)
 """

@@ -40,6 +40,15 @@ SOFTLAYER_OPTIONS: Spec = {
     "softlayer_config_file": {"type": "path"},
     "softlayer_timeout": {"type": "float"},
 }
+OPENSTACK_OPTIONS: Spec = {
+    "openstack_cloud": {"type": "str"},
+    "openstack_auth": {"type": "dict", "no_log": True},
+    "openstack_auth_type": {"type": "str"},
+    "openstack_region_name": {"type": "str"},
+    "openstack_interface": {"type": "str", "choices": ["admin", "internal", "public"]},
+    "openstack_validate_certs": {"type": "bool"},
+    "openstack_ca_cert": {"type": "path"},
+}
 COMMON_OPTIONS: Spec = {
     "provider": {"type": "str", "choices": sorted(PROVIDERS)},
     "server": {"type": "str"},
@@ -49,6 +58,7 @@ COMMON_OPTIONS: Spec = {
     "connect_timeout": {"type": "float", "default": 5.0},
     **OVH_OPTIONS,
     **SOFTLAYER_OPTIONS,
+    **OPENSTACK_OPTIONS,
 }
 # How the user logs in to the installed system. An action plugin takes them from the host's connection.
 INSTALLED_OPTIONS: Spec = {

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - lifeboat.rescue.attributes.controller
   - lifeboat.rescue.controller
   - lifeboat.rescue.controller.ovh
+  - lifeboat.rescue.controller.openstack
   - lifeboat.rescue.controller.softlayer
 attributes:
   idempotent:

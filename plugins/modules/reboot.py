@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - lifeboat.rescue.controller.key
   - lifeboat.rescue.controller.reboot
   - lifeboat.rescue.controller.ovh
+  - lifeboat.rescue.controller.openstack
   - lifeboat.rescue.controller.softlayer
 attributes:
   check_mode:

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - lifeboat.rescue.controller.installed
   - lifeboat.rescue.controller.key
   - lifeboat.rescue.controller.ovh
+  - lifeboat.rescue.controller.openstack
   - lifeboat.rescue.controller.softlayer
 options:
   scope:

@@ -14,11 +14,13 @@ import typing as t
 
 from .._errors import BadInput
 from ._base import Provider
+from ._openstack import OpenStack
 from ._ovh_dedicated import OvhDedicated
 from ._ovh_vps import OvhVps
 from ._softlayer import SoftLayerProvider
 
 PROVIDERS: dict[str, t.Callable[[t.Mapping[str, t.Any]], Provider]] = {
+    "openstack": OpenStack,
     "ovh_dedicated": OvhDedicated,
     "ovh_vps": OvhVps,
     "softlayer": SoftLayerProvider,

@@ -109,6 +109,8 @@ class Nova:
         self._power = power
         self._power_server: ThreadingHTTPServer | None = None
         self._process: subprocess.Popen[str] | None = None
+        # Our own, by user.
+        self._connections: dict[str, t.Any] = {}
 
     def __enter__(self) -> Nova:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -156,6 +158,9 @@ class Nova:
 
     def close(self) -> None:
         """End the process, and the listener that it talks to."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
         if self._process is not None:
             process, self._process = self._process, None
             assert process.stdin is not None
@@ -219,6 +224,12 @@ class Nova:
         return openstack.connection.Connection(config=openstack.config.OpenStackConfig(
             config_files=[str(self.clouds_yaml)], load_envvars=False).get_one(cloud=name, **settings))
 
+    def _compute(self, user: str = "admin") -> t.Any:
+        """Nova, as the lab itself asks it."""
+        if user not in self._connections:
+            self._connections[user] = self.connection(user)
+        return self._connections[user].compute
+
     # -- what the lab can do that no user can
 
     def control(self, **settings: t.Any) -> dict[str, t.Any]:
@@ -259,36 +270,36 @@ class Nova:
             del body["imageRef"]
             body["block_device_mapping_v2"] = [{"boot_index": 0, "uuid": VOLUME, "source_type": "volume",
                                                 "destination_type": "volume"}]
-        with self.connection(user) as connection:
-            answer = connection.compute.post("/servers", json={"server": body}, microversion="2.87")
-            if answer.status_code != 202:
-                raise LabError(f"Nova makes no server: {answer.text}")
-            server_id = str(answer.json()["server"]["id"])
+        answer = self._compute(user).post("/servers", json={"server": body}, microversion="2.87")
+        if answer.status_code != 202:
+            raise LabError(f"Nova makes no server: {answer.text}")
+        server_id = str(answer.json()["server"]["id"])
         return self.wait_for(server_id, "ACTIVE") if wait else server_id
 
     def show(self, server_id: str) -> dict[str, t.Any]:
         """A server as an administrator sees it."""
-        with self.connection("admin") as connection:
-            return t.cast(dict[str, t.Any], connection.compute.get(f"/servers/{server_id}", microversion="2.87").json()["server"])
+        answer = self._compute().get(f"/servers/{server_id}", microversion="2.87")
+        if answer.status_code != 200:
+            raise LabError(f"Nova does not show {server_id}: {answer.text}")
+        return t.cast(dict[str, t.Any], answer.json()["server"])
 
     def wait_for(self, server_id: str, status: str, timeout: float = 30.0) -> str:
         """Wait until a server has a status and no task under way; returns its id."""
         until = time.monotonic() + timeout
-        with self.connection("admin") as connection:
-            while True:
-                server = connection.compute.get(f"/servers/{server_id}", microversion="2.87").json()["server"]
-                if (server["status"], server["OS-EXT-STS:task_state"]) == (status, None):
-                    return server_id
-                if time.monotonic() > until:
-                    raise LabError(f"{server_id} is {server['status']}, not {status}: {server.get('fault')}")
-                time.sleep(0.02)
+        while True:
+            server = self.show(server_id)
+            if (server["status"], server["OS-EXT-STS:task_state"]) == (status, None):
+                return server_id
+            if time.monotonic() > until:
+                raise LabError(f"{server_id} is {server['status']}, not {status}: {server.get('fault')}")
+            time.sleep(0.02)
 
     def delete_server(self, server_id: str) -> None:
         """Delete a server and wait until it is gone."""
-        with self.connection("admin") as connection:
-            connection.compute.delete(f"/servers/{server_id}")
-            until = time.monotonic() + 30
-            while connection.compute.get(f"/servers/{server_id}").status_code != 404:
-                if time.monotonic() > until:
-                    raise LabError(f"{server_id} cannot be deleted.")
-                time.sleep(0.02)
+        compute = self._compute()
+        compute.delete(f"/servers/{server_id}")
+        until = time.monotonic() + 30
+        while compute.get(f"/servers/{server_id}").status_code != 404:
+            if time.monotonic() > until:
+                raise LabError(f"{server_id} cannot be deleted.")
+            time.sleep(0.02)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import typing as t
-import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -80,7 +79,4 @@ def connect(nova: Nova) -> Iterator[Callable[..., t.Any]]:
         def make(user: str = "member", **settings: t.Any) -> t.Any:
             return stack.enter_context(nova.connection(user, **settings))
 
-        with warnings.catch_warnings():
-            # The library warns of parts of itself that it has not used yet.
-            warnings.simplefilter("ignore")
-            yield make
+        yield make

@@ -330,6 +330,8 @@ class Services(test.TestCase):  # type: ignore[misc, unused-ignore]
             # Nova's own are in nobody's way, but not what a user of a cloud sees.
             image["visibility"] = "hidden"
             image["owner"] = "nova"
+        # As clouds have it; with the old rules a reader may do everything.
+        self.flags(enforce_new_defaults=True, group="oslo_policy")
         self.useFixture(nova_fixtures.RealPolicyFixture())
         self.flags(transport_url=self.cell_mappings["cell1"].transport_url)
         self.flags(enabled=True, group="vnc")
@@ -355,7 +357,9 @@ class Services(test.TestCase):  # type: ignore[misc, unused-ignore]
         compute = wsgi.Loader().load_app("osapi_compute")
         wsgi_app._setup_service(nova.conf.CONF.host, "osapi_compute")
         front = Front(keystone, self.images, self.network, compute)
-        server = waitress.create_server(front, host="127.0.0.1", port=0, threads=16, ident=None)
+        # The library keeps its connections open; at the default limit of 100 nobody would be heard any more.
+        server = waitress.create_server(front, host="127.0.0.1", port=0, threads=16, ident=None, connection_limit=10000,
+                                        asyncore_use_poll=True)
         keystone.url = self.images.url = f"http://127.0.0.1:{server.effective_port}"
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

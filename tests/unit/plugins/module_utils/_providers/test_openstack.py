@@ -1,0 +1,435 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The provider, by openstacksdk, against the lab's Nova."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
+    BadInput,
+    NotAllowed,
+    NotFound,
+    ProviderError,
+)
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _openstack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._openstack import DISK, NOTE, UNKNOWN, OpenStack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
+from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
+
+pytest_plugins = "lifeboat_lab.nova.fixtures"
+# The library warns of parts of itself, whoever uses it.
+pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    """No credentials of the person who runs the tests, and no patience of minutes."""
+    for name in list(os.environ):
+        if name.startswith("OS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_openstack, "Backoff", lambda first, longest, factor: Backoff(0.01, 0.05))
+    monkeypatch.setattr(OpenStack, "patience", 3.0)
+
+
+def params(nova, user="member"):
+    cloud = nova.cloud(user)
+    return {"provider": "openstack", "openstack_auth": cloud["auth"], "openstack_region_name": cloud["region_name"]}
+
+
+@pytest.fixture
+def provider(nova):
+    made = OpenStack(params(nova))
+    yield made
+    made._connection.close()
+
+
+@pytest.fixture
+def as_user(nova):
+    made = []
+
+    def make(user):
+        made.append(OpenStack(params(nova, user)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one._connection.close()
+
+
+@pytest.fixture
+def held(nova_power):
+    """What takes time takes it until the test lets it go on."""
+    go = threading.Event()
+    nova_power.then = lambda event: event["event"] not in ("rescue", "unrescue", "reboot") or go.wait(20)
+    yield go
+    go.set()
+
+
+def end(provider, task, name="web1", seconds=20.0):
+    """The task when it is no longer running."""
+    deadline = time.monotonic() + seconds
+    while task.state == "running":
+        assert time.monotonic() < deadline, "the task did not end"
+        time.sleep(0.02)
+        task = provider.read_task(name, task.id)
+    return task
+
+
+def rescue(provider, nova, name="web1"):
+    """A server in rescue."""
+    task = provider.switch(name, provider.choose(name, "best"), provider.reboot_mark(name), password="ours")
+    assert end(provider, task, name).state == "done"
+
+
+def asked(nova, word):
+    """How often Nova was asked for something since the last time."""
+    return sum(word in body for _method, _path, body in nova.control()["requests"])
+
+
+# Credentials
+
+
+def test_it_is_registered(nova):
+    assert PROVIDERS["openstack"] is OpenStack
+    assert make_provider(params(nova)).facts.name == "openstack"
+
+
+def test_credentials_come_from_clouds_yaml(nova, make_server, monkeypatch):
+    make_server()
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(nova.clouds_yaml))
+    assert OpenStack({"openstack_cloud": "member"}).list_servers() == ["web1"]
+    monkeypatch.setenv("OS_CLOUD", "other")
+    assert OpenStack({}).list_servers() == []
+    with pytest.raises(BadInput, match=r"not complete.*nowhere"):
+        OpenStack({"openstack_cloud": "nowhere"})
+
+
+def test_credentials_come_from_the_environment(nova, make_server, monkeypatch):
+    make_server()
+    for name, value in nova.cloud("member")["auth"].items():
+        monkeypatch.setenv(f"OS_{name.upper()}", value)
+    monkeypatch.setenv("OS_REGION_NAME", "lab")
+    assert OpenStack({}).list_servers() == ["web1"]
+
+
+def test_no_credentials_are_told():
+    with pytest.raises(BadInput, match="openstack_cloud"):
+        OpenStack({}).list_servers()
+
+
+def test_a_wrong_password_is_told(nova):
+    wrong = params(nova)
+    wrong["openstack_auth"] = {**wrong["openstack_auth"], "password": "wrong"}
+    with pytest.raises(NotAllowed, match="not valid"):
+        OpenStack(wrong).read_server("web1")
+
+
+def test_nobody_at_home_is_told(nova):
+    wrong = params(nova)
+    wrong["openstack_auth"] = {**wrong["openstack_auth"], "auth_url": "http://127.0.0.1:1/v3"}
+    with pytest.raises(ProviderError, match="failed for"):
+        OpenStack(wrong).read_server("web1")
+
+
+def test_a_wrong_region_is_told(nova):
+    with pytest.raises(BadInput, match="no such service"):
+        OpenStack({**params(nova), "openstack_region_name": "moon"}).read_server("web1")
+
+
+# Reading
+
+
+def test_a_server_is_read_by_name_and_by_id(nova, provider, make_server):
+    server = make_server(address="127.0.0.60")
+    for name in ("web1", server):
+        found = provider.read_server(name)
+        assert (found.name, found.address, found.boot) == (name, "127.0.0.60", "harddisk")
+        assert found.settings == {"status": "ACTIVE", NOTE: None}
+
+
+def test_the_floating_address_wins(provider, make_server):
+    make_server(address="127.0.0.61", floating="127.0.0.62")
+    assert provider.read_server("web1").address == "127.0.0.62"
+
+
+def test_a_public_address_wins_over_a_private_one(provider):
+    def address(*found):
+        return OpenStack._address("web1", {"addresses": {"net": [
+            {"addr": text, "version": 6 if ":" in text else 4, "OS-EXT-IPS:type": "fixed"} for text in found]}})
+
+    assert address("2001:db8::1", "10.0.0.5", "9.9.9.9") == "9.9.9.9"
+    assert address("2001:db8::1", "10.0.0.5") == "10.0.0.5"
+    assert address("2001:db8::1") == "2001:db8::1"
+    with pytest.raises(ProviderError, match="option address"):
+        address()
+
+
+def test_an_ambiguous_name_lists_the_ids(provider, make_server):
+    ids = [make_server(), make_server()]
+    with pytest.raises(BadInput) as told:
+        provider.read_server("web1")
+    assert all(server in str(told.value) for server in ids)
+
+
+def test_an_unknown_server_lists_what_there_is(provider, make_server):
+    server = make_server("web1")
+    for name in ("web", "web.", "e6b6f0a0-0000-4000-8000-000000000000"):
+        with pytest.raises(NotFound, match=f"no server.*web1 \\({server}\\)"):
+            provider.read_server(name)
+
+
+# Boot options
+
+
+def test_the_disk_and_the_images_are_offered(nova, provider, make_server):
+    make_server()
+    nova.put_image("not yet", status="queued")
+    nova.put_image("theirs", visibility="private", owner="elsewhere")
+    options = provider.boot_options("web1")
+    assert [(option.id, option.kind, option.name) for option in options] == [
+        ("harddisk", HARDDISK, "harddisk"), (nova.base_image, RESCUE, "debian-13"), (nova.rescue_image, RESCUE, "system-rescue")]
+    assert provider.boot_options("web1", HARDDISK) == [DISK]
+    assert all(provider.rescue_rank(option) == 0 for option in provider.boot_options("web1", RESCUE))
+    assert provider.rescue_rank(DISK) is None
+
+
+def test_an_image_is_chosen_by_id_name_and_tag(nova, provider, make_server):
+    make_server()
+    tagged = nova.put_image("rescue 12", tags=["newest"])
+    assert provider.choose("web1", "harddisk") == DISK
+    for wanted, image in (("best", nova.rescue_image), ("rescue", nova.rescue_image), ("debian-13", nova.base_image),
+                          (nova.base_image, nova.base_image), ("newest", tagged)):
+        assert provider.choose("web1", wanted).id == image
+
+
+def test_an_ambiguous_or_missing_image_lists_candidates(nova, provider, make_server):
+    make_server()
+    second = nova.put_image("another", tags=["system-rescue"])
+    with pytest.raises(BadInput) as told:
+        provider.choose("web1", "best")
+    assert nova.rescue_image in str(told.value) and second in str(told.value) and "debian" not in str(told.value)
+    with pytest.raises(BadInput, match="debian-13"):
+        provider.choose("web1", "nothing like that")
+
+
+def test_one_option_by_its_id(nova, provider):
+    assert provider.boot_option("web1", "harddisk") == DISK
+    assert provider.boot_option("web1", "rescue") == UNKNOWN
+    assert provider.boot_option("web1", nova.rescue_image).name == "system-rescue"
+    with pytest.raises(NotFound):
+        provider.boot_option("web1", "e6b6f0a0-0000-4000-8000-000000000000")
+
+
+def test_a_volume_and_an_image_that_does_not_fit_are_told_before(nova, provider, make_server):
+    make_server(volume_backed=True)
+    with pytest.raises(BadInput, match=f"hw_rescue_device.*system-rescue \\(id {nova.rescue_image}\\)"):
+        provider.choose("web1", "debian-13")
+    rescue(provider, nova)
+
+
+# Into rescue and out of it
+
+
+def test_into_rescue_and_out(nova, provider, make_server, nova_power, held):
+    make_server()
+    option = provider.choose("web1", "best")
+    task = provider.switch("web1", option, provider.reboot_mark("web1"), password="ours")
+    assert (task.id, task.state) == ("rescue", "running")
+    assert [one.text for one in provider.unfinished_tasks("web1")] == ["rescuing"]
+    assert provider.read_task("web1", "rescue").state == "running"
+    held.set()
+    assert end(provider, task).state == "done"
+    server = provider.read_server("web1")
+    assert (server.boot, server.settings["status"]) == (nova.rescue_image, "RESCUE")
+    assert (nova_power.events[-1]["image"], nova_power.events[-1]["password"]) == (nova.rescue_image, "ours")
+    held.clear()
+    task = provider.switch("web1", DISK, provider.reboot_mark("web1"))
+    assert (task.id, task.state, provider.read_server("web1").boot) == ("unrescue", "running", "harddisk")
+    held.set()
+    assert end(provider, task).state == "done"
+    provider.write_settings("web1", {NOTE: None})
+    provider.write_settings("web1", {NOTE: None})
+    assert nova.show(provider._id("web1"))["metadata"] == {}
+
+
+def test_a_rescue_of_somebody_else_is_unknown(nova, provider, make_server, connect):
+    server = make_server()
+    connect("member").compute.rescue_server(server)
+    nova.wait_for(server, "RESCUE")
+    found = provider.read_server("web1")
+    assert (found.boot, provider.boot_option("web1", found.boot)) == ("rescue", UNKNOWN)
+    assert provider.restorable_settings(found) == {"status": "ACTIVE", NOTE: None}
+    with pytest.raises(ProviderError, match=r"in rescue already, asked for by user .* at 20.*state=absent"):
+        provider.switch("web1", provider.choose("web1", "best"), provider.reboot_mark("web1"))
+
+
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize("word", ["rescue", "unrescue"])
+def test_a_lost_answer_brings_no_second_time(nova, provider, make_server, nova_power, word, after):
+    make_server()
+    if word == "unrescue":
+        rescue(provider, nova)
+    option = provider.choose("web1", "best") if word == "rescue" else DISK
+    mark = provider.reboot_mark("web1")
+    nova.lose(f'{{"{word}"', after=after)
+    task = provider.switch("web1", option, mark, password="ours")
+    assert end(provider, task).state == "done"
+    assert [event["event"] for event in nova_power.events].count(word) == 1
+
+
+@pytest.mark.parametrize("word", ["rescue", "unrescue"])
+def test_a_call_that_died_is_not_repeated(nova, provider, make_server, word):
+    make_server()
+    if word == "unrescue":
+        rescue(provider, nova)
+    option = provider.choose("web1", "best") if word == "rescue" else DISK
+    mark = provider.reboot_mark("web1")
+    end(provider, provider.switch("web1", option, mark))
+    asked(nova, "")
+    assert provider.switch("web1", option, mark, asked_before=True).state == "done"
+    assert asked(nova, f'"{word}"') == 0
+
+
+def test_an_image_that_fails_late_fails_with_its_reason_and_can_be_tried_again(nova, provider, make_server, held):
+    server = make_server()
+    held.set()
+    image = nova.put_image("empty", size=1)
+    option = provider.choose("web1", "empty")
+    nova.put_image("empty", id=image, size=0)
+    task = provider.switch("web1", option, provider.reboot_mark("web1"))
+    nova.wait_for(server, "ERROR")
+    deadline = time.monotonic() + 10
+    while "is unacceptable" not in provider.read_task("web1", task.id).text and time.monotonic() < deadline:
+        time.sleep(0.02)
+    task = provider.read_task("web1", task.id)
+    assert (task.state, "is unacceptable" in task.text) == ("failed", True)
+    held.clear()
+    # Its status is ERROR until the new one has ended.
+    task = provider.switch("web1", provider.choose("web1", "best"), provider.reboot_mark("web1"))
+    assert provider.read_task("web1", task.id).state == "running"
+    held.set()
+    assert end(provider, task).state == "done"
+
+
+def test_a_server_that_was_off_is_switched_off_again(nova, provider, make_server):
+    server = make_server()
+    provider.write_settings("web1", {"status": "SHUTOFF"})
+    nova.wait_for(server, "SHUTOFF")
+    before = provider.restorable_settings(provider.read_server("web1"))
+    assert before == {"status": "SHUTOFF", NOTE: None}
+    rescue(provider, nova)
+    end(provider, provider.switch("web1", DISK, provider.reboot_mark("web1")))
+    settings = provider.read_server("web1").settings
+    assert [name for name in before if not provider.same_setting(name, before[name], settings[name])] == ["status", NOTE]
+    provider.write_settings("web1", before)
+    nova.wait_for(server, "SHUTOFF")
+    provider.write_settings("web1", before)
+    assert provider.read_server("web1").settings == before
+    provider.write_settings("web1", {"status": "ACTIVE"})
+    nova.wait_for(server, "ACTIVE")
+
+
+def test_booting_the_disk_of_what_is_not_in_rescue_reboots_it(nova, provider, make_server, nova_power):
+    make_server()
+    task = provider.switch("web1", DISK, provider.reboot_mark("web1"))
+    assert (task.id, end(provider, task).state) == ("reboot", "done")
+    assert nova_power.events[0]["type"] == "HARD"
+
+
+def test_a_hard_reboot(nova, provider, make_server, nova_power):
+    make_server()
+    mark = provider.reboot_mark("web1")
+    nova.lose('{"reboot"')
+    assert end(provider, provider.reboot_hard("web1", mark)).state == "done"
+    assert provider.reboot_hard("web1", mark, asked_before=True).state == "done"
+    assert [event["event"] for event in nova_power.events].count("reboot") == 1
+
+
+def test_there_is_no_reboot_in_rescue(nova, provider, make_server):
+    make_server()
+    rescue(provider, nova)
+    with pytest.raises(ProviderError, match=r"cannot reboot a server in rescue.*state=absent.*state=present"):
+        provider.reboot_hard("web1", provider.reboot_mark("web1"))
+
+
+def test_faults_that_pass_are_waited_for(nova, provider, make_server):
+    server = make_server()
+    provider.read_server("web1")
+    nova.lose(f"GET /v2.1/servers/{server}", times=3, after=False, status=503)
+    assert provider.read_server("web1").name == "web1"
+    nova.lose(f"GET /v2.1/servers/{server}", times=1000, after=False, status=503)
+    assert provider.read_task("web1", "rescue").state == "unknown"
+    with pytest.raises(ProviderError, match=r"failed for 3 s.*503"):
+        provider.read_server("web1")
+
+
+# What can be told beforehand
+
+
+def test_the_right_user_may(nova, provider, make_server):
+    make_server()
+    provider.check_rights("web1")
+    rescue(provider, nova)
+    provider.check_rights("web1")
+
+
+def test_a_reader_may_not(make_server, as_user):
+    make_server()
+    with pytest.raises(NotAllowed, match=r"only the role reader.*member"):
+        as_user("reader").check_rights("web1")
+
+
+def test_a_readers_rescue_is_refused_in_words(nova, make_server, as_user):
+    make_server()
+    reader = as_user("reader")
+    with pytest.raises(NotAllowed, match="may not do this"):
+        reader.switch("web1", reader.choose("web1", "best"), reader.reboot_mark("web1"))
+
+
+def test_a_locked_server_is_for_administrators(make_server, provider, as_user, connect):
+    server = make_server()
+    connect("admin").compute.lock_server(server, locked_reason="audit")
+    with pytest.raises(NotAllowed, match=f"locked \\(audit\\).*server unlock {server}"):
+        provider.check_rights("web1")
+    as_user("admin").check_rights("web1")
+
+
+@pytest.mark.parametrize(("action", "status", "way"), [
+    ("pause", "PAUSED", "unpause"), ("suspend", "SUSPENDED", "resume"), ("shelve", "SHELVED_OFFLOADED", "unshelve")])
+def test_what_sleeps_has_to_be_woken_first(nova, make_server, provider, connect, action, status, way):
+    server = make_server()
+    getattr(connect("member").compute, f"{action}_server")(server)
+    nova.wait_for(server, status)
+    with pytest.raises(ProviderError, match=f"{status}.*openstack server {way} {server}"):
+        provider.check_rights("web1")
+
+
+def test_work_under_way_is_told(nova, make_server, provider, connect, held):
+    server = make_server()
+    connect("member").compute.reboot_server(server, "HARD")
+    with pytest.raises(ProviderError, match="at work"):
+        provider.check_rights("web1")
+    held.set()
+    nova.wait_for(server, "ACTIVE")
+
+
+def test_who_rescued_it(nova, make_server, provider):
+    make_server()
+    assert provider.rescued_by("web1") is None
+    rescue(provider, nova)
+    assert provider.rescued_by("web1").startswith("user ")
+
+
+def test_the_console(make_server, provider, connect):
+    make_server()
+    assert provider.console_url("web1").startswith("http://127.0.0.1:6080/vnc")
