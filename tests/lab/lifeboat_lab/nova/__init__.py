@@ -133,6 +133,7 @@ class Nova:
             self._process = subprocess.Popen(
                 [venv / "bin/python", "-m", "lifeboat_lab.nova.service", json.dumps(given)], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log, text=True, cwd=self.directory,
+                start_new_session=True,  # Ctrl-C is for us; we end it
                 env={**env, "PYTHONPATH": str(LAB), "PYTHONDONTWRITEBYTECODE": "1"})
         lines: queue.Queue[str] = queue.Queue()
         stdout = self._process.stdout
@@ -222,7 +223,7 @@ class Nova:
         import openstack
 
         return openstack.connection.Connection(config=openstack.config.OpenStackConfig(
-            config_files=[str(self.clouds_yaml)], load_envvars=False).get_one(cloud=name, **settings))
+            config_files=[str(self.clouds_yaml)], load_envvars=False).get_one(cloud=name, **{"api_timeout": 30, **settings}))
 
     def _compute(self, user: str = "admin") -> t.Any:
         """Nova, as the lab itself asks it."""
