@@ -18,7 +18,7 @@ from ansible.module_utils.basic import missing_required_lib
 
 from .._errors import BadInput, LifeboatError, MissingLibrary, NotAllowed, NotFound, ProviderError
 from .._wait import Backoff, Wait
-from ._base import HARDDISK, RESCUE, BootOption, Facts, Provider, Server, Task
+from ._base import HARDDISK, RESCUE, BootOption, Facts, Origin, Provider, Server, Task
 
 # Rescues what boots from a volume. Rescue with an image of choice is older.
 MICROVERSION = (2, 87)
@@ -414,7 +414,7 @@ class OpenStack(Provider):
 
         def explain(server: Json, exc: _Conflict) -> LifeboatError:
             if has_begun(server):
-                by = self.rescued_by(name)
+                by = self.rescued(name).by
                 return ProviderError(f"{name} is in rescue already{', asked for by ' + by if by else ''}, and Nova can neither "
                                      "reboot a server in rescue nor change its rescue system.", state="This changed nothing.",
                                      todo="Use state=absent, and then state=present.")
@@ -547,11 +547,11 @@ class OpenStack(Provider):
         access = self._guarded("the log-in", lambda: get_access(session)) if get_access else None
         return set(getattr(access, "role_names", None) or ())
 
-    def rescued_by(self, name: str) -> str | None:
+    def rescued(self, name: str) -> Origin:
         for action in self._actions(name) or []:
             if action["action"] == "rescue":
-                return f"user {action['user_id']} at {action['start_time'].split('.')[0]}Z"
-        return None
+                return Origin(f"{action['start_time'].split('.')[0]}Z", f"user {action['user_id']}")
+        return Origin()
 
     def console_url(self, name: str) -> str | None:
         path = f"/servers/{self._id(name)}/remote-consoles"

@@ -191,9 +191,9 @@ class Session:
 
     def credentials(self, record: Record) -> Credentials | None:
         """The log-in by password to the rescue system, or None while there is none."""
-        password = self.given_password(record)
-        if password is not None:
-            return Credentials(self.options.rescue_user, password)
+        if "given" in self.provider.facts.credentials:
+            password = self.given_password(record)
+            return Credentials(self.options.rescue_user, password) if password else None
         return self.provider.read_credentials(record.server, record.credentials_mark)
 
     def write_credentials(self, record: Record, credentials: Credentials) -> None:
@@ -366,13 +366,17 @@ class Session:
         wanted = self._wanted_settings(record, server, option)
         changes = {name: value for name, value in wanted.items()
                    if not self.provider.same_setting(name, server.settings.get(name), value)}
+        settings_before, settings_after = dict(server.settings), {**server.settings, **wanted}
+        if not wanted:
+            # What boots is no setting here, but it is what changes.
+            was = self._boot_option(server, record)
+            settings_before["boot"], settings_after["boot"] = was.name if was else None, option.name
         if self.check_mode:
             return self._result(server, record if going_on else None, look, option, changed=True,
-                                before=server.settings, after={**server.settings, **wanted})
+                                before=settings_before, after=settings_after)
 
         if look.system == RESCUE and record.reboot is None:
             self._refuse_dirty(record, look)
-        settings_before = dict(server.settings)
         if not self.is_separate:
             self._announce(record, server, option)
         elif changes:
@@ -384,7 +388,7 @@ class Session:
         look = self._reboot(record, RESCUE, look, option=None if self.is_separate else option)
         self._settle(record, look)
         server = Server(server.name, server.address, option.id, {**server.settings, **wanted})
-        result = self._result(server, record, look, self._told(option), changed=True, before=settings_before, after=server.settings)
+        result = self._result(server, record, look, self._told(option), changed=True, before=settings_before, after=settings_after)
         result["console_url"] = self._console_url(server.name)
         return result
 

@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import typing as t
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 from .machine import Machine
+from .nova import Event, Nova
 from .ovh_api import OvhApi, Server, Vps
 from .softlayer_api import POWER_METHODS, RESCUE_METHODS, SoftLayerApi
 from .softlayer_api import Server as SoftLayerServer
@@ -149,13 +153,81 @@ class SoftLayerHardware(SoftLayer):
     kind = "hw"
 
 
-PROVIDERS = ("ovh_dedicated", "ovh_vps", "softlayer", "softlayer_hardware")
+@dataclass
+class NovaServer:
+    """A server of the lab's Nova. boots: what its machine boots: `rescue` with a password of root, else None and the disk."""
+
+    id: str
+    name: str
+    machine: Machine
+    password: str | None = field(default=None, repr=False)
+    kind: str = "installed"
+
+    def next_boot(self) -> NovaServer:
+        """As long as Nova rescues it, also a reboot from inside comes up in the rescue system."""
+        return dataclasses.replace(self)
 
 
-def accounts(names: t.Iterable[str], ovh: OvhApi, softlayer: SoftLayerApi) -> dict[str, Account]:
-    """Those named, of PROVIDERS."""
+class OpenStack(Account):
+    """Servers of an OpenStack cloud: real Nova, whose hypervisor presses the buttons of the lab's machines."""
+
+    provider = "openstack"
+
+    def __init__(self, directory: Path):
+        """directory: for Nova's files."""
+        self.nova = Nova(directory / "nova", self._press)
+        self.servers: dict[str, NovaServer] = {}
+        self._passwords: set[str] = set()
+
+    def __enter__(self) -> t.Self:
+        self.nova.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        self.nova.__exit__(kind, exc, traceback)
+
+    def add(self, number: int, name: str, machine: Machine) -> NovaServer:
+        server = NovaServer(self.nova.create_server(name, address=machine.address), name, machine)
+        self.servers[server.id] = server
+        return server
+
+    def server_name(self, server: t.Any) -> str:
+        return str(server.name)
+
+    def environment(self) -> dict[str, str]:
+        return {"OS_CLIENT_CONFIG_FILE": str(self.nova.clouds_yaml), "OS_CLOUD": "member"}
+
+    def writes(self) -> t.Sequence[t.Any]:
+        return [action for server in self.servers for action in self.nova.actions(server) if action != "create"]
+
+    def sensitive(self) -> set[str]:
+        return {*self._passwords, self.nova.password}
+
+    def _press(self, event: Event) -> None:
+        server = self.servers.get(event["server"])
+        if server is None:  # it is being made
+            return
+        what = event["event"]
+        if what == "rescue":
+            server.kind, server.password = "rescue", event["password"]
+            self._passwords.add(event["password"])
+        elif what == "unrescue":
+            server.kind, server.password = "installed", None
+        if what == "power_off":
+            server.machine.power_off()
+        elif what == "power_on":
+            server.machine.power_on()
+        else:
+            server.machine.reset()
+
+
+PROVIDERS = ("openstack", "ovh_dedicated", "ovh_vps", "softlayer", "softlayer_hardware")
+
+
+def accounts(names: t.Iterable[str], ovh: OvhApi, softlayer: SoftLayerApi, directory: Path) -> dict[str, Account]:
+    """Those named, of PROVIDERS. directory: for what they write."""
     makers: dict[str, t.Callable[[], Account]] = {
-        "ovh_dedicated": lambda: OvhDedicated(ovh), "ovh_vps": lambda: OvhVps(ovh),
+        "openstack": lambda: OpenStack(directory), "ovh_dedicated": lambda: OvhDedicated(ovh), "ovh_vps": lambda: OvhVps(ovh),
         "softlayer": lambda: SoftLayer(softlayer), "softlayer_hardware": lambda: SoftLayerHardware(softlayer),
     }
     return {name: makers[name]() for name in names}

@@ -132,19 +132,19 @@ class World:
         # The consumer key may also list the servers, as the README asks for.
         self.api.credential.rules += [("GET", "/dedicated/server"), ("GET", "/vps")]
         softlayer = SoftLayerApi(log_file=self.directory / "softlayer.log")
-        self.accounts = accounts(dict.fromkeys(self._providers.values()), self.api, softlayer)
+        self.accounts = accounts(dict.fromkeys(self._providers.values()), self.api, softlayer, self.directory)
+        machines = {
+            name: self._stack.enter_context(Machine(name, [disk], self.directory / name, bus=self._bus, images=self.images,
+                                                    rescue_first=self.accounts[provider].rescue_first))
+            for name, provider in self._providers.items()}
+        # They press the machines' buttons, so they end before them.
+        for served in (self.api, softlayer, *self.accounts.values()):
+            self._stack.enter_context(t.cast(t.ContextManager[t.Any], served))
         for number, (name, provider) in enumerate(self._providers.items(), start=1):
-            account = self.accounts[provider]
-            machine = self._stack.enter_context(Machine(name, [disk], self.directory / name, bus=self._bus, images=self.images,
-                                                        rescue_first=account.rescue_first))
+            account, machine = self.accounts[provider], machines[name]
             host = Host(name, machine, account.add(number, name, machine), account, self)
             machine.next_boot = host.next_boot
             self.hosts[name] = host
-        # They press the machines' buttons, so they end before them.
-        self._stack.enter_context(self.api)
-        self._stack.enter_context(softlayer)
-        for account in self.accounts.values():
-            self._stack.enter_context(account)
         self.known_hosts.write_text("".join(
             f"{_pattern(host.machine)} {key}\n" for host in self.hosts.values() for key in self.images.host_keys))
         self.inventory.write_text(self._inventory())

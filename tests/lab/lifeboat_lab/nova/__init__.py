@@ -96,7 +96,7 @@ class Nova:
     power: see above. It is called in threads of its own, for two servers at a time where that comes so.
     """
 
-    password = "secret"
+    password = "everybodys-lab-password"
 
     def __init__(self, directory: Path, power: Callable[[Event], None] | None = None):
         self.directory = directory
@@ -283,6 +283,13 @@ class Nova:
         if answer.status_code != 200:
             raise LabError(f"Nova does not show {server_id}: {answer.text}")
         return t.cast(dict[str, t.Any], answer.json()["server"])
+
+    def actions(self, server_id: str) -> list[str]:
+        """What Nova was asked to do with a server, the newest first."""
+        answer = self._compute().get(f"/servers/{server_id}/os-instance-actions", microversion="2.87")
+        if answer.status_code != 200:
+            raise LabError(f"Nova does not tell the actions of {server_id}: {answer.text}")
+        return [str(action["action"]) for action in answer.json()["instanceActions"]]
 
     def wait_for(self, server_id: str, status: str, timeout: float = 30.0) -> str:
         """Wait until a server has a status and no task under way; returns its id."""

@@ -53,7 +53,7 @@ from .driver import Driver, Lab, OldDriver
 # Nova's tests are in this project. The package's name `nova` hides the module of that name in it.
 PROJECT = importlib.import_module("nova.tests.fixtures.nova").PROJECT_ID
 OTHER_PROJECT = "0ther0ther0ther0ther0ther0ther00"
-PASSWORD = "secret"
+PASSWORD = "everybodys-lab-password"
 # Name: project and roles, as keystone has them: a role implies those below it.
 USERS = {
     "member": (PROJECT, ["member", "reader"]),

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 
@@ -425,9 +426,10 @@ def test_work_under_way_is_told(nova, make_server, provider, connect, held):
 
 def test_who_rescued_it(nova, make_server, provider):
     make_server()
-    assert provider.rescued_by("web1") is None
+    assert provider.rescued("web1") == (None, None)
     rescue(provider, nova)
-    assert provider.rescued_by("web1").startswith("user ")
+    since, by = provider.rescued("web1")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", since) and by.startswith("user ")
 
 
 def test_the_console(make_server, provider, connect):
