@@ -372,6 +372,7 @@ def test_faults_that_pass_are_waited_for(nova, provider, make_server):
     assert provider.read_task("web1", "rescue").state == "unknown"
     with pytest.raises(ProviderError, match=r"failed for 3 s.*503"):
         provider.read_server("web1")
+    nova.control(faults=[])
 
 
 # What can be told beforehand
