@@ -151,9 +151,13 @@ options:
     type: str
   ovh_consumer_key:
     description:
-      - The consumer key. It needs the rights C(GET /dedicated/server), C(GET /dedicated/server/*), C(PUT /dedicated/server/*)
-        and C(POST /dedicated/server/*/reboot); for a log-in by password also C(POST /dedicated/server/*/authenticationSecret),
-        C(GET /me/notification/email/history) and C(GET /me/notification/email/history/*).
+      - The consumer key. With O(provider=ovh_dedicated) it needs the rights C(GET /dedicated/server), C(GET /dedicated/server/*),
+        C(PUT /dedicated/server/*) and C(POST /dedicated/server/*/reboot); for a log-in by password also
+        C(POST /dedicated/server/*/authenticationSecret), C(GET /me/notification/email/history) and
+        C(GET /me/notification/email/history/*).
+      - With O(provider=ovh_vps) it needs C(GET /vps), C(GET /vps/*), C(PUT /vps/*), C(POST /vps/*/reboot),
+        C(GET /me/notification/email/history) and C(GET /me/notification/email/history/*); with
+        C(POST /vps/*/getConsoleUrl) the result tells where to see the screen.
       - Default is the host's variable C(lifeboat_ovh_consumer_key), else E(OVH_CONSUMER_KEY), else C(ovh.conf).
     type: str
   ovh_client_id:

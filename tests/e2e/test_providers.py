@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lifeboat_lab.accounts import PROVIDERS
+from lifeboat_lab.accounts import PROVIDERS, OpenStack
 from lifeboat_lab.demo import LOCKED_OUT, Demo
 from lifeboat_lab.images import File
 from lifeboat_lab.world import World
@@ -25,6 +25,36 @@ JOB = ("lifeboat.rescue.rescue", "-e", "rescue_hosts=lab", "-e", "rescue_tasks=r
        # More at once would only take turns on the cores of a small machine.
        "--forks", "2")
 OTHERS = [name for name in PROVIDERS if name != "ovh_dedicated"]
+
+
+def audit(world: World, *more: str) -> tuple[int, str]:
+    """Run the playbook audit over all accounts; its exit status and output on one line."""
+    names = ",".join(sorted({account.provider for account in world.accounts.values()}))
+    # The inventory's variables are the lab's, not localhost's.
+    variables = {name: value for account in world.accounts.values() for name, value in account.variables().items()}
+    done = world.ansible_playbook("lifeboat.rescue.audit", "-e", f"audit_providers={names}", "-e", json.dumps(
+        {**variables, "lifeboat_session_dir": str(world.sessions), "lifeboat_connect_timeout": 1.0}), *more)
+    return done.returncode, " ".join(done.stdout.split())
+
+
+def test_the_audit_finds_who_was_left_in_rescue(tmp_path: Path) -> None:
+    with World(tmp_path / "world", {name.replace("_", "-"): name for name in PROVIDERS}) as world:
+        status, said = audit(world)
+        assert status == 0 and '"in_rescue": []' in said, said
+
+        # Somebody did so by hand: at two of them the API tells.
+        dedicated, nova = world.hosts["ovh-dedicated"].server, world.accounts["openstack"]
+        dedicated.bootId = dedicated.boot("rescue12-customer").bootId
+        assert isinstance(nova, OpenStack)
+        nova.rescue(world.hosts["openstack"].server)
+        writes = [len(account.writes()) for account in world.accounts.values()]
+        status, said = audit(world)
+        assert status != 0 and f"{dedicated.name} (ovh_dedicated) is in rescue, or set to boot it, since unknown" in said, said
+        status, said = audit(world, "-e", "audit_hours=0")
+        assert status != 0 and "openstack (openstack) is in rescue, or set to boot it, since 20" in said and "by user " in said, said
+        status, said = audit(world, "-e", "audit_hours=0", "-e", "audit_fail=false")
+        assert status == 0 and dedicated.name in said, said
+        assert [len(account.writes()) for account in world.accounts.values()] == writes
 
 
 @pytest.fixture

@@ -201,7 +201,10 @@ class OpenStack(Provider):
     # -- servers
 
     def list_servers(self) -> list[str]:
-        return sorted(server["name"] for server in self._list())
+        """Names; where two servers have the same, their ids."""
+        found = self._list()
+        names = [server["name"] for server in found]
+        return sorted(server["name"] if names.count(server["name"]) == 1 else server["id"] for server in found)
 
     def _list(self, name: str | None = None) -> list[Json]:
         """All servers of the project, or those of a name; only their ids and names."""
@@ -487,7 +490,7 @@ class OpenStack(Provider):
                 if unsure[0] and has_begun(server):
                     # The answer to the first time was lost; it arrived.
                     return self.read_task(name, action)
-                raise explain(server, exc) from exc
+                raise explain(server, exc) from None
             return Task(action, "running", f"{action}: asked")
 
         def late() -> Exception:

@@ -30,6 +30,10 @@ PASSWORD_RIGHTS = (
     "GET /me/notification/email/history",
     "GET /me/notification/email/history/*",
 )
+# Windows rescue systems, which take no key.
+WINDOWS = ("WinRescue", "rescue-customer-windows")
+# The kinds of access that can be one to a rescue system, of Linux and of Windows.
+ACCESSES = ("SSH", "RDP")
 _KINDS = {"harddisk": HARDDISK, "rescue": RESCUE, "power": POWEROFF}
 _TASK_STATES = {"init": "running", "todo": "running", "doing": "running", "done": "done",
                 "cancelled": "failed", "customerError": "failed", "ovhError": "failed"}
@@ -84,6 +88,9 @@ class OvhDedicated(Ovh):
             if re.fullmatch(pattern, option.name):
                 return rank * 1000 - int(generation.group() if generation and rank == 0 else 0)
         return None
+
+    def is_windows(self, option: BootOption) -> bool:
+        return option.kind == RESCUE and option.name in WINDOWS
 
     def rescue_settings(self, server: Server, option: BootOption, public_key: str | None,
                         options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -175,4 +182,4 @@ class OvhDedicated(Ovh):
             accesses = self._call("post", self._path(name, "authenticationSecret"))
         except (NotAllowed, ProviderError):
             return []
-        return [access for access in accesses or [] if access.get("type") == "SSH" and access.get("password")]
+        return [access for access in accesses or [] if access.get("type") in ACCESSES and access.get("password")]

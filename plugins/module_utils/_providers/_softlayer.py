@@ -342,7 +342,7 @@ class SoftLayerProvider(Provider):
                     return self._shown(name, mark, method)
                 raise
             except _TooSoon as exc:
-                raise self._too_soon(name, exc) from exc
+                raise self._too_soon(name, exc) from None
             except _Passing as exc:
                 last[:] = [exc]
                 unsure[0] = unsure[0] or exc.sent
@@ -374,7 +374,7 @@ class SoftLayerProvider(Provider):
                 task = self._told_by_commands(name, mark) if lost[0] else None
                 if task:
                     return task
-                raise self._too_soon(name, exc) from exc
+                raise self._too_soon(name, exc) from None
             except _Passing as exc:
                 last[:] = [exc]
                 lost[0] = lost[0] or exc.sent
@@ -399,7 +399,7 @@ class SoftLayerProvider(Provider):
         """The transaction of a call that was taken. It is never worth to fail for."""
         task = Task(NO_TRANSACTION, "unknown", f"{method} was taken, without a transaction")
         try:
-            return Wait(self.transaction_shows, Backoff(0.5, 2.0)).until(lambda: self._new_task(name, mark), lambda: TimeoutError())
+            return Wait(self.transaction_shows, Backoff(0.5, 2.0)).until(lambda: self._new_task(name, mark), TimeoutError)
         except (ProviderError, TimeoutError):
             return task
 

@@ -350,8 +350,9 @@ class Session:
             raise TargetError(
                 f"The rescue system of {server.name}, which this session brought up, does not answer ({look.heard}).",
                 state="It may be at work, with the installed system mounted. Nothing was changed.",
-                todo="Look at its console and at the network between; run this again when it answers. "
-                     "If it hangs, force=true reboots it.")
+                todo="Look at its console and at the network between; run this again when it answers. If it hangs, "
+                     + ("force=true reboots it." if self.provider.facts.hard_reboot else
+                        "use state=absent with force=true, and then state=present."))
 
         option = self.provider.choose(server.name, self.options.rescue)
         if self.provider.is_windows(option):

@@ -203,6 +203,12 @@ class OpenStack(Account):
     def sensitive(self) -> set[str]:
         return {*self._passwords, self.nova.password}
 
+    def rescue(self, server: NovaServer) -> None:
+        """Put a server into rescue as somebody would who knows nothing of this collection."""
+        with self.nova.connection() as connection:
+            connection.compute.rescue_server(server.id, "somebody's own", self.nova.rescue_image)
+        self.nova.wait_for(server.id, "RESCUE")
+
     def _press(self, event: Event) -> None:
         server = self.servers.get(event["server"])
         if server is None:  # it is being made

@@ -379,7 +379,7 @@ def test_a_server_without_a_machine_boots_at_once(api, client):
 
 @pytest.mark.parametrize(("kernel", "kind"), [
     ("hd", "installed"), ("rescue12-customer", "rescue"), ("poweroff", "poweroff"), ("ipxe-shell", "ipxe-shell"),
-    ("WinRescue", "ipxe-shell"),
+    ("WinRescue", "windows"),
 ])
 def test_what_is_armed_boots(client, server, kernel, kind):
     server.boots = boot_entries(7, windows=True)

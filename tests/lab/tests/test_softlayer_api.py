@@ -353,7 +353,7 @@ def test_a_delay_and_every_second_call(api, client):
     assert time.monotonic() - started >= 0.2
     api.faults.add("getObject", "internal", every=2)
     answers = []
-    for _ in range(4):
+    for _time in range(4):
         try:
             client["Virtual_Guest"].getObject(id=1001)
             answers.append(True)

@@ -48,8 +48,8 @@ class NextBoot:
     """What a machine boots, as it asked for it.
 
     kind: `installed`, `rescue` (Linux, SSH answers), and of a dedicated server also `poweroff` (the machine goes off) and
-    `ipxe-shell` (the machine is on and nothing answers; a Windows rescue or another netboot kernel, which the lab has
-    not, counts as this).
+    `windows` and `ipxe-shell` (the machine is on and nothing answers; another netboot kernel, which the lab has not,
+    counts as the latter).
     boot_id: None for a VPS, whose kernel is its netboot mode.
     ssh_key, password: what lets root into the rescue system; at most one of them is set.
     at: seconds since the epoch, by the lab's own clock.

@@ -143,8 +143,9 @@ class OvhApi:
     def sensitive(self) -> set[str]:
         """Every secret that there is or was: for tests that look for them where they must not be."""
         with self.lock:
-            return {*self.passwords, *self.secrets, *(text for credential in self.credentials.values() for text in
-                                                       (credential.application_secret, credential.consumer_key))}
+            keys = {text for credential in self.credentials.values() for text in
+                    (credential.application_secret, credential.consumer_key)}
+            return {*self.passwords, *self.secrets, *keys}
 
     # the routes
 

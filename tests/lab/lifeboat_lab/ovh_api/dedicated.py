@@ -153,6 +153,7 @@ class Server:
     _owner: DedicatedServers | None = field(default=None, repr=False)
     _password: str | None = field(default=None, repr=False)
     _password_from: float = field(default=0.0, repr=False)
+    _runs_windows: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         """Give the server boot options of its own."""
@@ -235,11 +236,11 @@ class DedicatedServers:
                 kind = "installed"
             elif entry.bootType == "power":
                 kind = "poweroff"
-            elif entry.bootType == "rescue" and entry.kernel != "ipxe-shell" and "win" not in entry.kernel.lower():
-                kind = "rescue"
+            elif entry.bootType == "rescue" and entry.kernel != "ipxe-shell":
+                kind = "windows" if "win" in entry.kernel.lower() else "rescue"
             key = server.rescueSshKey or None if kind == "rescue" else None
             password = None
-            if kind == "rescue":
+            if kind in ("rescue", "windows"):
                 password = None if key else secrets.token_urlsafe(12)
                 server._password = password
                 server._password_from = time.monotonic() + server.secret_delay
@@ -247,6 +248,7 @@ class DedicatedServers:
                     self.api.passwords.add(password)
                 self.api.clockwork.call_in(server.mail.delay, lambda: self._send_rescue_mail(server, password))
             server.powerState = "poweroff" if kind == "poweroff" else "poweron"
+            server._runs_windows = kind == "windows"
             boot = NextBoot(kind, server.bootId, entry.kernel, key, password, time.time())
             server.booted.append(boot)
             return boot
@@ -346,7 +348,8 @@ class DedicatedServers:
         server = self._find(name)
         if server._password is None or time.monotonic() < server._password_from:
             return []
-        return [{"type": "SSH", "user": "root", "password": self.api._new_secret(server._password), "url": None}]
+        kind, user = ("RDP", "Administrator") if server._runs_windows else ("SSH", "root")  # of Windows modelled
+        return [{"type": kind, "user": user, "password": self.api._new_secret(server._password), "url": None}]
 
     def _service_infos(self, request: Request, name: str) -> t.Any:
         server = self._find(name, even_expired=True)

@@ -157,6 +157,9 @@ def test_choosing(api, provider, server):
     assert provider.choose(NAME, "1").kind == HARDDISK
     assert provider.choose(NAME, "rescue12-customer").kind == RESCUE
     assert provider.choose(NAME, "poweroff").name == "poweroff"
+    assert not any(provider.is_windows(option) for option in provider.boot_options(NAME))
+    with pytest.raises(BadInput, match="offers no boot option 'windows'"):
+        provider.choose(NAME, "windows")
     shell = provider.choose(NAME, "ipxe-shell")
     assert shell == provider.choose(NAME, shell.id)
     assert provider.rescue_rank(shell) is provider.rescue_rank(provider.choose(NAME, "WinRescue")) is None

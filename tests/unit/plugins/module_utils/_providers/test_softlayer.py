@@ -645,7 +645,7 @@ def test_a_session_whose_reboot_got_no_answer(api, server, machine, session, mon
     api.faults.add("rebootDefault", "reset", acts=acts)
     if not acts and server.kind == "vs":
         # Nobody can tell that it never arrived; only after a while it is believed.
-        for _ in range(2):
+        for _time in range(2):
             with pytest.raises(TimedOut):
                 session(reboot_method="hard", boot_timeout=1.0).leave()
         assert (server.reboots, machine.system) == (0, "rescue")
@@ -658,7 +658,7 @@ def test_a_session_that_hardware_holds_off(servers, api, session, server, machin
     server.rescue_refuses = True
     session().enter()
     if server.kind == "hw":
-        for _ in range(2):
+        for _time in range(2):
             with pytest.raises(Busy, match="20 minutes must pass") as caught:
                 session(reboot_method="hard").leave()
             assert "Run this again in 20 min." in caught.value.todo

@@ -750,3 +750,52 @@ def test_by_the_console_the_providers_word_is_all(world):
     with pytest.raises(LifeboatError, match="nobody can say"):
         world.leave()
     assert world.leave(force=True)["running"] == "installed"
+
+
+@pytest.fixture
+def windows(world):
+    """A server whose provider offers a Windows rescue, too."""
+    from lifeboat_lab.ovh_api import boot_entries
+
+    world.server.boots = boot_entries(world.server.serverId, windows=True)
+    return world
+
+
+def test_a_windows_rescue_and_its_password(windows, tmp_path):
+    world, path = windows, tmp_path / "windows.json"
+    path.write_text("older")
+    path.chmod(0o644)
+    result = world.enter(rescue="windows", credentials_file=str(path), reboot_method="hard")
+    assert (result["changed"], result["armed"], result["running"], result["login"]) == (True, True, "unknown", None)
+    assert result["boot"]["name"] == "WinRescue" and not world.server.rescueSshKey
+    told = json.loads(path.read_text())
+    assert (told["host"], told["user"]) == ("127.0.0.1", "Administrator")
+    assert told["password"] == world.server.booted[-1].password and path.stat().st_mode & 0o777 == 0o600
+    assert told["password"] not in json.dumps(result) + "".join(world.lines)
+
+    writes = len(world.api.writes())
+    again = world.enter(rescue="windows", credentials_file=str(path), reboot_method="hard")
+    assert again["changed"] is False and len(world.api.writes()) == writes and world.machine.resets == 1
+
+    with pytest.raises(LifeboatError, match="nobody can say"):
+        world.leave()
+    left = world.leave(force=True)
+    assert left["running"] == "installed" and world.settings() == world.before
+
+
+def test_a_windows_rescue_without_a_wish_for_its_password(windows):
+    assert windows.enter(rescue="windows", reboot_method="hard")["armed"] is True
+    assert [call.path for call in windows.api.log if "authenticationSecret" in call.path or "history" in call.path] == []
+
+
+def test_a_password_that_never_comes_is_told(windows, tmp_path):
+    windows.server.secret_delay = windows.server.mail.delay = float("inf")
+    with pytest.raises(TimedOut, match="gave no password") as caught:
+        windows.enter(rescue="windows", credentials_file=str(tmp_path / "w.json"), reboot_method="hard", boot_timeout=2.0)
+    assert "WinRescue is set to boot next" in caught.value.state and not (tmp_path / "w.json").exists()
+
+
+def test_a_file_for_the_password_that_cannot_be_written_is_told_first(windows, tmp_path):
+    with pytest.raises(BadInput, match="cannot be written"):
+        windows.enter(rescue="windows", credentials_file=str(tmp_path / "nowhere/w.json"))
+    assert windows.api.writes() == []
