@@ -180,6 +180,7 @@ def test_an_ambiguous_name_lists_the_ids(provider, make_server):
     with pytest.raises(BadInput) as told:
         provider.read_server("web1")
     assert all(server in str(told.value) for server in ids)
+    assert provider.list_servers() == sorted(ids)
 
 
 def test_an_unknown_server_lists_what_there_is(provider, make_server):
