@@ -19,7 +19,7 @@ import pytest
 from lifeboat_lab.accounts import PROVIDERS, OpenStack
 from lifeboat_lab.demo import LOCKED_OUT, Demo
 from lifeboat_lab.images import File
-from lifeboat_lab.world import World
+from lifeboat_lab.world import World, result_of
 
 JOB = ("lifeboat.rescue.rescue", "-e", "rescue_hosts=lab", "-e", "rescue_tasks=reset_root_password,fix_firewall",
        # More at once would only take turns on the cores of a small machine.
@@ -108,3 +108,29 @@ def test_the_same_playbook_at_every_provider(world: World, password_file: Path) 
     assert len(re.findall(r"changed=0", done.stdout)) >= len(world.hosts)
     assert [len(account.writes()) for account in world.accounts.values()] == writes
     assert all(len(host.machine.boots) == 3 for host in world.hosts.values())
+
+
+def test_a_rescue_image_without_ssh_ends_with_the_console(tmp_path: Path) -> None:
+    """SystemRescue as shipped lets nobody in. Whoever says so beforehand is not kept waiting."""
+    with World(tmp_path / "world", {"web1": "openstack"}) as world:
+        host = world.hosts["web1"]
+        host.machine.faults.ssh_delay = 9999
+        call = ("web1", "-m", "lifeboat.rescue.rescue_mode", "-a")
+        done = world.ansible(*call, "state=present boot_timeout=20")
+        said = " ".join(done.stdout.split())
+        assert done.returncode != 0 and "did not come up within" in said and "SystemRescue as shipped" in said, said
+        assert "Look at its console: http://127.0.0.1:6080/vnc" in said
+
+        done = world.ansible(*call, "state=present login=console")
+        result = result_of(done.stdout)
+        assert done.returncode == 0 and result["changed"] and (result["armed"], result["running"]) == (True, "unknown"), done.stdout
+        assert result["console_url"].startswith("http://127.0.0.1:6080/vnc")
+        assert [boot.kind for boot in host.machine.boots] == ["rescue"]
+        again = result_of(world.ansible(*call, "state=present login=console").stdout)
+        assert again["changed"] is False
+
+        refused = world.ansible(*call, "state=absent")
+        assert refused.returncode != 0 and "force=true" in refused.stdout, refused.stdout
+        done = world.ansible(*call, "state=absent force=true")
+        assert done.returncode == 0 and result_of(done.stdout)["running"] == "installed", done.stdout
+        assert [boot.kind for boot in host.machine.boots] == ["rescue", "installed"]

@@ -201,8 +201,8 @@ class Provider(abc.ABC):
         """Since when, and by whose wish, a server is in rescue, as far as the provider knows."""
         return Origin()
 
-    def login_words(self, option: BootOption) -> str | None:
-        """Why nobody may be able to log in to this rescue system, and what to do, in sentences; None where none is known."""
+    def login_words(self, name: str, option: BootOption) -> str | None:
+        """What a log-in to this rescue system waits for, and what to do where it does not come, in sentences; None for nothing."""
         return None
 
     def console_url(self, name: str) -> str | None:

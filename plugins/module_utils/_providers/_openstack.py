@@ -550,6 +550,11 @@ class OpenStack(Provider):
         access = self._guarded("the log-in", lambda: get_access(session)) if get_access else None
         return set(getattr(access, "role_names", None) or ())
 
+    def login_words(self, name: str, option: BootOption) -> str | None:
+        return (f"The image {option.name} must let somebody in by SSH: by cloud-init, or with the password of root that Nova puts into "
+                "the configuration drive. SystemRescue as shipped does neither, and its firewall is closed. Use login=console, or "
+                "another image.")
+
     def rescued(self, name: str) -> Origin:
         for action in self._actions(name) or []:
             if action["action"] == "rescue":

@@ -275,6 +275,10 @@ class OvhVps(Ovh):
     def read_credentials(self, name: str, mark: t.Any) -> Credentials | None:
         return self._mailed_credentials(name, mark)
 
+    def login_words(self, name: str, option: BootOption) -> str | None:
+        return (f"The password of its rescue system comes by mail to the OVH account: one was waited for that names {name} and is "
+                "newer than all that were there before the reboot. Look into the mails of the account in OVH's control panel.")
+
     def console_url(self, name: str) -> str | None:
         try:
             return t.cast(str, self._call("post", self._path(name, "getConsoleUrl")))

@@ -352,7 +352,7 @@ class Rebooting:
     def _late(self, seconds: float) -> TimedOut:
         todo = self.session.console_words(self.record.server)
         if self.goal == RESCUE and self.option is not None:
-            todo = " ".join(filter(None, (self.session.provider.login_words(self.option), todo)))
+            todo = " ".join(filter(None, (self.session.provider.login_words(self.record.server, self.option), todo)))
         if not self.plain:
             todo += " Running this again goes on waiting where this ended"
             todo += "; state=absent gives up and boots the installed system." if self.goal == RESCUE else \
