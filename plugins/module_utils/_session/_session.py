@@ -276,7 +276,7 @@ class Session:
         known, logins = self._known(record), self._logins(record)
         port = record.rescue_port if record else self.options.rescue_port
         patience = self.options.connect_timeout
-        if record and record.phase in (_record.RESCUE, _record.RESTORING):
+        if record and record.phase in (_record.RESCUE, _record.RESTORING) and not record.unseen:
             # The rescue system was proved to run. A slow one, at work, must not be taken for one that is gone.
             patience = max(patience, EXPECTED_SECONDS)
         deadline = Deadline(patience)
