@@ -169,6 +169,8 @@ class Session:
             directory = os.path.dirname(os.path.expanduser(self.options.credentials_file)) or "."
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise BadInput(f"credentials_file cannot be written: {directory} is no directory that can be written to.")
+            if os.path.isdir(os.path.expanduser(self.options.credentials_file)):
+                raise BadInput(f"credentials_file cannot be written: {self.options.credentials_file} is a directory.")
         if self.options.rescue in ("harddisk", "poweroff"):
             raise BadInput(f"{self.options.rescue!r} is no rescue system.", todo="Use the module netboot to set it.")
 
@@ -338,11 +340,12 @@ class Session:
             record = self._adopted(record, server, look)
         if record and self._already_there(record, look):
             return self._stay(record, server, look)
-        if record and record.phase == _record.RESCUE and record.unseen and look.system == UNKNOWN and not self.options.force \
-                and self._is_armed(self._boot_option(server, record)):
-            # It is not used by SSH. That it does not answer says nothing.
-            return self._result(server, record, look, self._boot_option(server, record), changed=False)
-        if record is None and look.system == RESCUE and look.client and not self.options.force:
+        if record and self._is_unseen(record) and look.system == UNKNOWN and not self.options.force:
+            option = self._boot_option(server, record)
+            if self._is_armed(option):
+                # It is not used by SSH. That it does not answer says nothing.
+                return self._result(server, record, look, option, changed=False)
+        if record is None and not self.options.force and self._is_somebody_elses(server, look):
             return self._take_over(server, look)
         going_on = record is not None and record.phase in (_record.ARMING, _record.REBOOTING)
         if record and record.phase == _record.RESCUE and look.system == UNKNOWN and not self.options.force \
@@ -435,6 +438,21 @@ class Session:
             if changes:
                 self._write(server.name, changes)
         return self._result(server, record, look, option, changed=changed or bool(changes), before=server.settings, after=after)
+
+    def _is_unseen(self, record: Record) -> bool:
+        """Whether the rescue system of this session is there, and this call, too, wants no log-in to it."""
+        if record.phase != _record.RESCUE or not record.unseen:
+            return False
+        return self.unseen or bool(record.boot and self.provider.is_windows(BootOption(**record.boot)))
+
+    def _is_somebody_elses(self, server: Server, look: Look) -> bool:
+        """Whether a rescue system runs that lets us in, and that the provider does not speak against.
+
+        A root file system alone is not enough here: an installed system may have an overlay, too.
+        """
+        if look.system != RESCUE or look.client is None or look.host_key in self._known(None).familiar:
+            return False
+        return self._is_armed(self._boot_option(server, None)) is not False
 
     def _take_over(self, server: Server, look: Look) -> dict[str, t.Any]:
         """Somebody else put it in rescue, and we can log in: that is what was asked for. No reboot, no write at the provider."""

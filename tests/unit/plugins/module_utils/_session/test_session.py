@@ -733,6 +733,17 @@ def test_a_rescue_of_somebody_else_is_taken_as_it_is(technician):
     assert not os.path.exists(world.folder.path)
 
 
+@pytest.mark.parametrize("why", ["not armed", "a known host key"])
+def test_what_may_be_an_installed_system_with_an_overlay_is_not_taken_for_a_rescue(technician, why, tmp_path):
+    world, known = technician, tmp_path / "known_hosts"
+    if why == "not armed":
+        world.server.bootId = 1
+    else:
+        known.write_text(f"[127.0.0.1]:{world.machine.port} {world.machine.running.host_key}\n")
+    result = world.enter(private_key_file=str(world.machine.user_key), known_hosts_files=(str(known),))
+    assert result["running"] == "rescue" and result["fresh"] and result["found"] is None and len(world.machine.boots) == 2
+
+
 def test_a_rescue_of_somebody_else_is_rebooted_when_forced(technician):
     result = technician.enter(force=True)
     assert result["running"] == "rescue" and technician.machine.rescues == 2
