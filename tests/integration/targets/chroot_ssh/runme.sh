@@ -9,7 +9,9 @@
 set -eu -o pipefail
 
 if [ "${1:-}" != inside ]; then
-    exec unshare --mount --propagation slave bash "$0" inside "$@"
+    # A namespace can be kept only in one with a lower number, and Linux 6.18 counts per processor: stay on one.
+    processor=$(taskset --cpu-list --pid $$ | sed 's/.*: \([0-9]*\).*/\1/')
+    exec taskset --cpu-list "$processor" unshare --mount --propagation slave bash "$0" inside "$@"
 fi
 shift
 
