@@ -109,10 +109,6 @@ class Provider(abc.ABC):
     def list_servers(self) -> list[str]:
         """The names of all servers that the credentials see."""
 
-    def read_servers(self) -> list[Server] | None:
-        """All servers that the credentials see, where one call tells it; None where each must be read by itself."""
-        return None
-
     @abc.abstractmethod
     def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
         """All boot options of a server, or those of one kind."""

@@ -11,7 +11,7 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from .._errors import LifeboatError
-from .._providers._base import Provider, Server
+from .._providers._base import Provider
 from ._session import Session
 
 # So many servers are read and looked at at a time: no provider's limit is known to be near.
@@ -25,24 +25,16 @@ def survey(make_provider: t.Callable[[], Provider], make_session: t.Callable[[Pr
     thread has a provider of its own.
     """
     first = make_provider()
-    names, read = _listing(first)
+    names = first.list_servers()
     mine = threading.local()
 
     def look(name: str) -> dict[str, t.Any]:
         if not hasattr(mine, "provider"):
             mine.provider = make_provider()
         try:
-            return make_session(mine.provider, name).info(read.get(name))
+            return make_session(mine.provider, name).info()
         except LifeboatError as exc:
             return {"server": name, "provider": first.facts.name, "error": str(exc)}
 
     with ThreadPoolExecutor(min(MOST_AT_ONCE, max(1, len(names)))) as pool:
         return list(pool.map(look, names))
-
-
-def _listing(provider: Provider) -> tuple[list[str], dict[str, Server]]:
-    """The names of all servers, and what one call told of all of them where the provider has such a call."""
-    servers = provider.read_servers()
-    if servers is None:
-        return provider.list_servers(), {}
-    return sorted(server.name for server in servers), {server.name: server for server in servers}

@@ -119,10 +119,10 @@ class Session:
         with self._locked():
             return self._netboot(wanted)
 
-    def info(self, read: Server | None = None) -> dict[str, t.Any]:
-        """What is armed, what runs. Changes nothing. read: what the provider said of the server just now, if it was asked."""
+    def info(self) -> dict[str, t.Any]:
+        """What is armed, what runs. Changes nothing."""
         record = self.folder.load()
-        server, look = self._read_and_look(record, read)
+        server, look = self._read_and_look(record)
         option = self._boot_option(server, record)
         return self._result(server, record, look, option, changed=False)
 
@@ -272,7 +272,7 @@ class Session:
     def _address(self, server: Server) -> str:
         return self.options.address or server.address
 
-    def _read_and_look(self, record: Record | None, read: Server | None = None) -> tuple[Server, Look]:
+    def _read_and_look(self, record: Record | None) -> tuple[Server, Look]:
         """Read the server at the provider, and see who answers, both at once where the address is known already."""
         address = self.options.address or self.options.installed_address or (record.address if record else None)
         known, logins = self._known(record), self._logins(record)
@@ -286,7 +286,7 @@ class Session:
         if watch is not None:
             watch.begin()
         try:
-            server = read or self.provider.read_server(self.options.server)
+            server = self.provider.read_server(self.options.server)
             self._provider_address = server.address
             known = self._known(record)
             if watch is not None:
