@@ -630,8 +630,11 @@ class Session:
         changes = {name: value for name, value in record.before.items()
                    if not self.provider.same_setting(name, server.settings.get(name), value)}
         # While arming nothing was rebooted; a reboot asked for since then may still bring the rescue system.
+        # Where that is one with the reboot, restoring is what follows it: the installed system was proved to run, and may be
+        # off again by now, as it was before.
+        is_back = not self.is_separate and record.phase == _record.RESTORING
         must_reboot = (look.system == RESCUE or record.phase in (_record.REBOOTING, _record.LEAVING)
-                       or (look.system == UNKNOWN and record.phase != _record.ARMING)
+                       or (look.system == UNKNOWN and record.phase != _record.ARMING and not is_back)
                        or (not self.is_separate and self._is_armed(option) is True))
         if self.check_mode:
             return self._result(server, record, look, option, changed=True,
@@ -650,6 +653,8 @@ class Session:
                 self.save(record, _record.LEAVING)
             look = self._reboot(record, INSTALLED, look, option=self._way_out(server))
         if not self.is_separate:
+            if must_reboot:
+                self.save(record, _record.RESTORING)
             server = self._restored(record)
         left = {name: server.settings.get(name) for name, value in record.before.items()
                 if not self.provider.same_setting(name, server.settings.get(name), value)}

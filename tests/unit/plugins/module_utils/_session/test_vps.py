@@ -117,3 +117,22 @@ def test_a_mail_that_never_comes_is_named(vps, session):
         session(private_key_file=None, boot_timeout=1.5).enter()
     assert f"names {NAME} and is newer" in caught.value.todo and "https://console.example/" in caught.value.todo
     assert any("waiting for the rescue system's password" in line for line in session.lines)
+
+
+@pytest.mark.usefixtures("with_key")
+def test_died_while_restoring_it_reboots_nothing_again(api, vps, machine, session, monkeypatch):
+    session().enter()
+
+    def die(*_arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Session, "_restored", die)
+        with pytest.raises(KeyboardInterrupt):
+            session().leave()
+    # As a server is that was off before: silent.
+    machine.off()
+    writes = len(wrote(api))
+    assert session().folder.load().phase == "restoring"
+    assert session().leave()["changed"] is True
+    assert len(wrote(api)) == writes and machine.boots == ["rescue", "installed"] and session().folder.load() is None
