@@ -437,7 +437,7 @@ class SoftLayerProvider(Provider):
         left = REFUSAL_SECONDS
         dates = self._commands(name)
         if dates:
-            with contextlib.suppress(ValueError, TypeError):
+            with contextlib.suppress(ValueError, TypeError):  # a date that cannot be read: then the longest wait is told
                 left -= time.time() - max(datetime.fromisoformat(date).timestamp() for date in dates)
         minutes = math.ceil(min(max(left, 60.0), REFUSAL_SECONDS) / 60)
         return Busy(f"SoftLayer reboots {name} not yet: {REFUSAL_SECONDS / 60:.0f} minutes must pass between two reboots of hardware "

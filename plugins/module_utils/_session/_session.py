@@ -210,7 +210,7 @@ class Session:
                 stream.write(text + "\n")
             os.replace(temporary, path)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # it has its name already
                 os.unlink(temporary)
             raise
         self.say("credentials", f"the log-in to the rescue system is in {path}")
