@@ -15,7 +15,7 @@ import typing as t
 
 from ._errors import BadInput, LifeboatError
 from ._providers._base import Provider
-from ._providers._registry import PROVIDERS, make_provider
+from ._providers._registry import PROVIDERS, make_provider, provider_name
 from ._session._account import survey
 from ._session._record import Folder
 from ._session._session import Options, Session
@@ -138,9 +138,8 @@ def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Call
         if params.get("scope") == "account":
             return _survey(params, tell)
         options = _options(params)
-        provider = make_provider(params)
-        folder = Folder(params["session_dir"], provider.facts.name, options.server)
-        session = Session(provider, options, folder, tell, check_mode)
+        folder = Folder(params["session_dir"], provider_name(params), options.server)
+        session = Session(lambda: make_provider(params), options, folder, tell, check_mode)
         if name == "rescue_mode":
             return session.enter() if params["state"] == "present" else session.leave()
         if name == "netboot":

@@ -27,11 +27,16 @@ PROVIDERS: dict[str, t.Callable[[t.Mapping[str, t.Any]], Provider]] = {
 }
 
 
-def make_provider(params: t.Mapping[str, t.Any]) -> Provider:
-    """The provider that the options of a module name, with the credentials among them."""
+def provider_name(params: t.Mapping[str, t.Any]) -> str:
+    """The name of the provider that the options of a module name, without making it."""
     name = params.get("provider")
     if not name:
         raise BadInput("No provider is given.",
                        todo="Set the host's variable lifeboat_provider, or the option provider, "
                             f"to one of: {', '.join(sorted(PROVIDERS))}.")
-    return PROVIDERS[name](params)
+    return str(name)
+
+
+def make_provider(params: t.Mapping[str, t.Any]) -> Provider:
+    """The provider that the options of a module name, with the credentials among them."""
+    return PROVIDERS[provider_name(params)](params)

@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import threading
 import time
 import typing as t
+from concurrent.futures import Future
 
-from .._errors import LifeboatError, LoginRefused
-from .._ssh import WINDOWS, Client, Evidence, HostKey, Login, Probe
+from .._errors import LifeboatError, LoginRefused, MissingLibrary
+from .._ssh import WINDOWS, Client, Evidence, HostKey, Login, Probe, load_paramiko
 
 RESCUE = "rescue"
 INSTALLED = "installed"
@@ -169,3 +173,58 @@ class Watch:
             return Look(UNKNOWN, "it broke off", self.heard)
         system, reason = self.known.judge(key, None, False)
         return Look(system, reason, self.heard, key, refused=refused)
+
+
+class Ahead:
+    """Looks by a Watch from now on, in a thread of its own, while something else is done.
+
+    Who asks a provider about a server whose address he knows does not wait for one and then for the other.
+    """
+
+    # Between two looks whether it is to go on, in seconds.
+    slice = 0.2
+
+    def __init__(self, watch: Watch):
+        """watch: nobody else uses it, or closes it, until look() has come back."""
+        self.watch = watch
+        self._known = watch.known
+        self._until = math.inf
+        self._seen: Future[Look | None] = Future()
+        watch.begin()
+        # Its modules are not to be imported by the thread, while this one imports others that need the same.
+        with contextlib.suppress(MissingLibrary):
+            load_paramiko()
+        threading.Thread(target=self._run, name="look", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            look = None
+            while look is None and time.monotonic() < self._until:
+                look = self.watch.look(max(0.0, min(self.slice, self._until - time.monotonic())))
+            self._seen.set_result(look)
+        except BaseException as exc:
+            self._seen.set_exception(exc)
+
+    def look(self, seconds: float, known: Known) -> Look | None:
+        """What was seen by now, or within so many seconds more; as Watch.look().
+
+        known: as it is by now. Without a log-in it decides who answered, and whether a password may be sent; so then what was
+        seen under less counts for nothing.
+        """
+        self._until = time.monotonic() + seconds
+        look = self._seen.result()
+        self.watch.known = known
+        if look is not None and look.evidence is None and known != self._known:
+            return self.watch.look(seconds)
+        return look
+
+    def abandon(self) -> None:
+        """Nobody wants to know any more. Comes back at once; what is open is closed once the thread has ended."""
+        self._until = -math.inf
+        self._seen.add_done_callback(self._close)
+
+    def _close(self, seen: Future[Look | None]) -> None:
+        look = seen.result() if seen.exception() is None else None
+        if look is not None and look.client is not None:
+            look.client.close()
+        self.watch.close()

@@ -34,7 +34,7 @@ from .._ssh import (
 )
 from .._wait import Backoff, Deadline, Wait
 from . import _record
-from ._evidence import INSTALLED, RESCUE, TEMPORARY_ROOTS, UNKNOWN, Known, Look, Watch
+from ._evidence import INSTALLED, RESCUE, TEMPORARY_ROOTS, UNKNOWN, Ahead, Known, Look, Watch
 from ._reboot import NAMES, Rebooting
 from ._record import Folder, Record
 
@@ -78,9 +78,11 @@ class Session:
     tell: takes one line of progress. check_mode: nothing is written or rebooted, anywhere.
     """
 
-    def __init__(self, provider: Provider, options: Options, folder: Folder, tell: t.Callable[[str], None],
-                 check_mode: bool = False):
-        self.provider = provider
+    def __init__(self, provider: Provider | t.Callable[[], Provider], options: Options, folder: Folder,
+                 tell: t.Callable[[str], None], check_mode: bool = False):
+        """provider: or what makes it, once it is needed: by then the server's SSH port is being looked at."""
+        self._provider: Provider | None = None if callable(provider) else provider
+        self._make_provider = provider
         self.options = options
         self.folder = folder
         self.check_mode = check_mode
@@ -95,6 +97,13 @@ class Session:
         self._said: dict[str, str] = {}
         self._started = time.monotonic()
         self._timings: dict[str, float] = {}
+
+    @property
+    def provider(self) -> Provider:
+        if self._provider is None:
+            assert callable(self._make_provider)
+            self._provider = self._make_provider()
+        return self._provider
 
     # -- the five wishes
 
@@ -125,6 +134,19 @@ class Session:
         server, look = self._read_and_look(record)
         option = self._boot_option(server, record)
         return self._result(server, record, look, option, changed=False)
+
+    def asked(self, read: Server | None = None) -> tuple[Server, BootOption | None]:
+        """The first of three parts of info(), which takes the calls to the provider. read: what it said just now, if it was asked."""
+        server = read or self.provider.read_server(self.options.server)
+        return server, self._boot_option(server, self.folder.load())
+
+    def seen(self, server: Server) -> Look:
+        """The second part, which looks at the server and makes no call to the provider."""
+        return self._read_and_look(self.folder.load(), server)[1]
+
+    def told(self, server: Server, option: BootOption | None, look: Look) -> dict[str, t.Any]:
+        """The third part; a call to the provider only where the server is in rescue."""
+        return self._result(server, self.folder.load(), look, option, changed=False)
 
     def interrupted(self) -> str:
         """What state the server was left in by a call that failed halfway, for the error's sentence."""
@@ -272,8 +294,11 @@ class Session:
     def _address(self, server: Server) -> str:
         return self.options.address or server.address
 
-    def _read_and_look(self, record: Record | None) -> tuple[Server, Look]:
-        """Read the server at the provider, and see who answers, both at once where the address is known already."""
+    def _read_and_look(self, record: Record | None, read: Server | None = None) -> tuple[Server, Look]:
+        """Read the server at the provider, and see who answers, both at once where the address is known already.
+
+        read: what the provider said of it just now, if it was asked.
+        """
         address = self.options.address or self.options.installed_address or (record.address if record else None)
         known, logins = self._known(record), self._logins(record)
         port = record.rescue_port if record else self.options.rescue_port
@@ -282,21 +307,20 @@ class Session:
             # The rescue system was proved to run. A slow one, at work, must not be taken for one that is gone.
             patience = max(patience, EXPECTED_SECONDS)
         deadline = Deadline(patience)
-        watch = Watch(address, port, known, logins) if address else None
-        if watch is not None:
-            watch.begin()
+        ahead = Ahead(Watch(address, port, known, logins)) if address else None
+        watch: Watch | None = None
         try:
-            server = self.provider.read_server(self.options.server)
+            server = read or self.provider.read_server(self.options.server)
             self._provider_address = server.address
             known = self._known(record)
-            if watch is not None:
-                watch.known = known
-            if watch is None or address != self._address(server):
-                if watch is not None:
-                    watch.close()
+            look: Look | None = None
+            if ahead is not None and address == self._address(server):
+                look = ahead.look(min(1.0, deadline.left), known)
+                watch, ahead = ahead.watch, None
+            else:
                 watch = Watch(self._address(server), port, known, logins)
                 deadline = Deadline(patience)
-            look = watch.look(min(1.0, deadline.left))
+                look = watch.look(min(1.0, deadline.left))
             if look is None and ("refused" not in watch.heard or patience > self.options.connect_timeout):
                 # A refusal is an answer, silence is not.
                 look = watch.look(min(self.options.connect_timeout, deadline.left))
@@ -305,6 +329,8 @@ class Session:
                 look = watch.look(deadline.left)
             heard = watch.heard
         finally:
+            if ahead is not None:
+                ahead.abandon()
             if watch is not None:
                 watch.close()
         if look is None and self.options.installed_port != port:

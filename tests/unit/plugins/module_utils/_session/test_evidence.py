@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import getpass
+import socket
+import threading
 import time
 
 import pytest
@@ -14,6 +16,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence
     INSTALLED,
     RESCUE,
     UNKNOWN,
+    Ahead,
     Known,
     Look,
     Watch,
@@ -182,3 +185,66 @@ def test_silence_is_no_look(sshd):
 def one_look_for(sshd, seconds):
     with Watch("127.0.0.1", sshd.port, Known(), []) as watch:
         return watch.look(seconds)
+
+
+# A look ahead
+
+
+def until(question, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.005)
+
+
+def ahead_of(sshd, logins, known=None):
+    return Ahead(Watch("127.0.0.1", sshd.port, known or Known(), logins, timeout=10))
+
+
+def test_a_look_ahead_sees_what_a_look_does(sshd, keys):
+    sshd.boot("overlay", "overlay", "rescue-customer-eu")
+    ahead = ahead_of(sshd, [(keys["good"], False)])
+    # Nobody asked yet: it logs in all the same.
+    until(lambda: "Accepted publickey" in sshd.log)
+    seen = ahead.look(10, Known())
+    assert (seen.system, seen.user, seen.evidence.root_fstype) == (RESCUE, getpass.getuser(), "overlay")
+    seen.client.close()
+    ahead.watch.close()
+
+
+def test_a_look_ahead_is_judged_by_what_is_known_afterwards(sshd, keys):
+    ahead = ahead_of(sshd, [(keys["bad"], False)])
+    until(lambda: "Connection closed" in sshd.log or "Disconnected" in sshd.log or "preauth" in sshd.log)
+    seen = ahead.look(10, Known(familiar=(key_of(sshd),)))
+    assert (seen.system, seen.reason) == (INSTALLED, "its host key is the one known from before")
+    ahead.watch.close()
+
+
+def test_a_look_ahead_at_what_does_not_answer_ends_when_it_is_to():
+    with socket.socket() as sock:
+        # Nobody listens there.
+        sock.bind(("127.0.0.1", 0))
+        ahead = Ahead(Watch("127.0.0.1", sock.getsockname()[1], Known(), []))
+        assert ahead.look(0.3, Known()) is None
+    assert "refused" in ahead.watch.heard
+    ahead.watch.close()
+
+
+def test_a_look_ahead_that_nobody_wants_closes_what_is_open(sshd, keys):
+    before = {thread.name for thread in threading.enumerate()}
+    ahead = ahead_of(sshd, [(keys["good"], False)])
+    until(lambda: "Accepted publickey" in sshd.log)
+    ahead.abandon()
+    until(lambda: "Disconnected from user" in sshd.log or "Connection closed by" in sshd.log)
+    until(lambda: "look" not in {thread.name for thread in threading.enumerate()} - before)
+
+
+def test_a_failure_of_a_look_ahead_is_told_to_who_asks(monkeypatch, sshd):
+    def broken(self):
+        raise RuntimeError("It broke.")
+
+    monkeypatch.setattr(_evidence.Probe, "take", broken)
+    ahead = ahead_of(sshd, [])
+    with pytest.raises(RuntimeError, match="It broke"):
+        ahead.look(10, Known())
+    ahead.abandon()
