@@ -109,6 +109,13 @@ class Provider(abc.ABC):
     def list_servers(self) -> list[str]:
         """The names of all servers that the credentials see."""
 
+    def read_servers(self) -> t.Mapping[str, Server | None]:
+        """All servers that the credentials see, by the names of list_servers(), as one listing tells of them.
+
+        None for what read_server() must be asked of; default: for all of them.
+        """
+        return dict.fromkeys(self.list_servers())
+
     @abc.abstractmethod
     def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
         """All boot options of a server, or those of one kind."""

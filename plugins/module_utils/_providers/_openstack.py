@@ -9,10 +9,12 @@ Shapes: https://docs.openstack.org/api-ref/compute/; what Nova answers in which 
 
 from __future__ import annotations
 
+import collections
 import ipaddress
 import re
 import typing as t
 import uuid
+from urllib.parse import urlencode
 
 from ansible.module_utils.basic import missing_required_lib
 
@@ -202,30 +204,46 @@ class OpenStack(Provider):
 
     def list_servers(self) -> list[str]:
         """Names; where two servers have the same, their ids."""
-        found = self._list()
-        names = [server["name"] for server in found]
-        return sorted(server["name"] if names.count(server["name"]) == 1 else server["id"] for server in found)
+        return sorted(self._named(self._list("/servers")))
 
-    def _list(self, name: str | None = None) -> list[Json]:
-        """All servers of the project, or those of a name; only their ids and names."""
+    def read_servers(self) -> dict[str, Server | None]:
+        servers: dict[str, Server | None] = {}
+        for name, data in sorted(self._named(self._list("/servers/detail")).items()):
+            try:
+                servers[name] = self._server(name, data)
+            except ProviderError:
+                # It has no address, which is its own failure and not that of all of them.
+                servers[name] = None
+        return servers
 
-        def pages() -> list[Json]:
-            filters: dict[str, t.Any] = {} if name is None else {"name": f"^{re.escape(name)}$"}
-            return [{"id": server.id, "name": server.name} for server in self._connection.compute.servers(details=False, **filters)]
+    @staticmethod
+    def _named(found: t.Sequence[Json]) -> dict[str, Json]:
+        """Servers by their names; where two servers have the same, or Nova does not tell, by their ids."""
+        names = collections.Counter(server.get("name") for server in found)
+        names[None] = 2
+        return {server["name"] if names[server.get("name")] == 1 else server["id"]: server for server in found}
 
-        found: list[Json] = self._repeat("GET /servers", lambda: self._guarded("GET /servers", pages))
-        return [server for server in found if name in (None, server["name"])]
+    def _list(self, path: str, name: str | None = None) -> list[Json]:
+        """All servers of the project, or those of a name. path: `/servers`, or `/servers/detail` for as much as Nova shows of one."""
+        found: list[Json] = []
+        query = {} if name is None else {"name": f"^{re.escape(name)}$"}
+        while True:
+            answer = self._call("get", f"{path}?{urlencode(query)}" if query else path)
+            found += answer["servers"]
+            if not answer["servers"] or not answer.get("servers_links"):
+                return [server for server in found if name in (None, server.get("name"))]
+            query["marker"] = str(answer["servers"][-1]["id"])
 
-    def _find(self, name: str) -> str:
-        """The id of the server meant by an id or a name."""
-        same = self._list(name)
+    def _find(self, name: str) -> Json:
+        """The server of a name, as Nova shows it."""
+        same = self._list("/servers/detail", name)
         if len(same) > 1:
             raise BadInput(f"{len(same)} servers have the name {name!r}.",
                            todo=f"Name the one that you mean by its id: {', '.join(sorted(server['id'] for server in same))}.")
         if not same:
-            seen = ", ".join(f"{server['name']} ({server['id']})" for server in sorted(self._list(), key=lambda s: str(s["name"])))
+            seen = ", ".join(sorted(f"{server.get('name')} ({server['id']})" for server in self._list("/servers")))
             raise NotFound(f"OpenStack knows no server {name!r} in this project.", todo=f"These credentials see: {seen or 'none'}.")
-        return str(same[0]["id"])
+        return same[0]
 
     def _show(self, name: str) -> Json:
         """The server as Nova shows it."""
@@ -235,7 +253,9 @@ class OpenStack(Provider):
                 return t.cast(Json, self._call("get", f"/servers/{self._ids[name]}")["server"])
             except (ValueError, NotFound):
                 self._ids.pop(name, None)
-            self._ids[name] = self._find(name)
+            data = self._find(name)
+            self._ids[name] = str(data["id"])
+            return data
         return t.cast(Json, self._call("get", f"/servers/{self._ids[name]}")["server"])
 
     def _id(self, name: str) -> str:
@@ -244,7 +264,9 @@ class OpenStack(Provider):
         return self._ids[name]
 
     def read_server(self, name: str) -> Server:
-        data = self._show(name)
+        return self._server(name, self._show(name))
+
+    def _server(self, name: str, data: Json) -> Server:
         return Server(name=name, address=self._address(name, data), boot=self._boot(data),
                       settings={"status": data["status"], NOTE: (data.get("metadata") or {}).get(NOTE)})
 

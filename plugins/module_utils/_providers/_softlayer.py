@@ -11,6 +11,7 @@ hardware the list of remote management commands, and of a reboot of a virtual gu
 
 from __future__ import annotations
 
+import collections
 import configparser
 import contextlib
 import logging
@@ -210,8 +211,8 @@ class SoftLayerProvider(Provider):
         method, key = ("getVirtualGuests", "virtualGuests") if kind == "vs" else ("getHardware", "hardware")
         # A filter that the API does not understand lets everything through, so what comes is looked at again.
         wanted = {key: {field: {"operation": value if isinstance(value, int) else f"_= {value}"}}} if field else None
-        found = self._call("Account", method, mask="mask[id,hostname,fullyQualifiedDomainName,primaryIpAddress]", filter=wanted,
-                           iter=True)
+        found = self._call("Account", method, mask="mask[id,hostname,fullyQualifiedDomainName,primaryIpAddress,primaryBackendIpAddress]",
+                           filter=wanted, iter=True)
         return [{**server, "name": f"{kind}:{server['id']}"} for server in found
                 if field is None or str(server.get(field, "")).lower() == str(value).lower()]
 
@@ -259,9 +260,16 @@ class SoftLayerProvider(Provider):
 
     def list_servers(self) -> list[str]:
         """Names with domain; where two servers have the same, their ids."""
-        found = self._search()
-        names = [server.get("fullyQualifiedDomainName") or server["name"] for server in found]
-        return sorted(name if names.count(name) == 1 else server["name"] for name, server in zip(names, found))
+        return sorted(self._named())
+
+    def read_servers(self) -> dict[str, Server | None]:
+        return {name: self._server(name, data) for name, data in sorted(self._named().items())}
+
+    def _named(self) -> dict[str, dict[str, t.Any]]:
+        """All servers, by their names."""
+        found = [(server.get("fullyQualifiedDomainName") or server["name"], server) for server in self._search()]
+        names = collections.Counter(name for name, dummy in found)
+        return {name if names[name] == 1 else server["name"]: server for name, server in found}
 
     def _object(self, name: str, mask: str) -> dict[str, t.Any]:
         machine = self._machine(name)
@@ -273,7 +281,10 @@ class SoftLayerProvider(Provider):
     # -- operations
 
     def read_server(self, name: str) -> Server:
-        data = self._object(name, "mask[id,primaryIpAddress,primaryBackendIpAddress]")
+        return self._server(name, self._object(name, "mask[id,primaryIpAddress,primaryBackendIpAddress]"))
+
+    @staticmethod
+    def _server(name: str, data: t.Mapping[str, t.Any]) -> Server:
         return Server(name=name, address=data.get("primaryIpAddress") or data.get("primaryBackendIpAddress") or "", boot=None,
                       settings={})
 

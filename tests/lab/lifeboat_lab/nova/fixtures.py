@@ -47,13 +47,13 @@ def running_nova(tmp_path_factory: pytest.TempPathFactory, nova_power: Power) ->
 @pytest.fixture
 def nova(running_nova: Nova, nova_power: Power) -> Iterator[Nova]:
     """It, with nothing left of the test before."""
-    running_nova.control(rescue_seconds=0, faults=[])
+    running_nova.control(rescue_seconds=0, page=1000, faults=[])
     nova_power.events.clear()
     nova_power.then = None
     before = set(running_nova.images())
     yield running_nova
     nova_power.then = None
-    running_nova.control(rescue_seconds=0, faults=[])
+    running_nova.control(rescue_seconds=0, page=1000, faults=[])
     for image in set(running_nova.images()) - before:
         running_nova.control(no_image=image)
 

@@ -28,6 +28,7 @@ from nova import monkey_patch  # isort: skip
 # Before all else of Nova: it refuses to run with threads once something has imported eventlet.
 monkey_patch.patch(backend="threading")
 
+import collections
 import datetime
 import importlib
 import json
@@ -238,11 +239,15 @@ class Front:
         self.compute = compute
         self.faults: list[dict[str, t.Any]] = []
         self.requests: list[list[str]] = []
+        self.served: collections.Counter[str] = collections.Counter()
         self.lock = threading.Lock()
 
     def __call__(self, environ: Environ, start_response: t.Any) -> t.Any:
         path = environ["PATH_INFO"]
         first = f"/{path.split('/')[1]}"
+        if first != "/lab":
+            with self.lock:
+                self.served[first] += 1
         if first == "/compute":
             return self._compute(environ, start_response)
         size = int(environ.get("CONTENT_LENGTH") or 0)
@@ -280,12 +285,16 @@ class Front:
         return [b"<h1>Broken by the lab</h1>"[:24]]
 
     def _control(self, body: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Settings: rescue_seconds, image (put), no_image (id), floating ([fixed, floating]), faults ([{match, after, status}]).
+        """Settings: rescue_seconds, page (how many servers Nova lists at once), image (put), no_image (id), floating
+        ([fixed, floating]), faults ([{match, after, status}]).
 
-        Answers {"requests": what Nova was asked since the last time ([method, path, body]), "images": ids}.
+        Answers {"requests": what Nova was asked since the last time ([method, path, body]), "images": ids, "served": how many
+        requests each service got since the last time, by its path}.
         """
         if "rescue_seconds" in body:
             Lab.rescue_seconds = body["rescue_seconds"]
+        if "page" in body:
+            nova.conf.CONF.set_override("max_limit", body["page"], group="api")
         if "image" in body:
             self.images.put(body["image"])
         if "no_image" in body:
@@ -297,7 +306,8 @@ class Front:
             if "faults" in body:
                 self.faults = body["faults"]
             requests, self.requests = self.requests, []
-        return {"requests": requests, "images": list(self.images.images)}
+            served, self.served = self.served, collections.Counter()
+        return {"requests": requests, "images": list(self.images.images), "served": served}
 
 
 class _Body:

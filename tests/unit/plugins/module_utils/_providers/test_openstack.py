@@ -190,6 +190,45 @@ def test_an_unknown_server_lists_what_there_is(provider, make_server):
             provider.read_server(name)
 
 
+def calls(nova):
+    """What Nova was asked since the last time, without the look at its versions."""
+    return [path for _method, path, _body in nova.control()["requests"] if path != "/v2.1"]
+
+
+def test_a_name_is_read_in_one_call_and_then_by_its_id(nova, provider, make_server):
+    server = make_server()
+    nova.control()
+    first = provider.read_server("web1")
+    assert calls(nova) == ["/v2.1/servers/detail"]
+    assert provider.read_server("web1") == first
+    assert calls(nova) == [f"/v2.1/servers/{server}"]
+
+
+def test_all_servers_are_read_by_one_listing(nova, provider, make_server):
+    first, second = make_server("web2", address="127.0.0.70"), make_server("web2", address="127.0.0.71")
+    make_server("web1", address="127.0.0.72", metadata={"a": "b"})
+    rescue(provider, nova, "web1")
+    lonely = make_server("web3", networks="none")
+    nova.control()
+    found = provider.read_servers()
+    assert calls(nova) == ["/v2.1/servers/detail"]
+    assert list(found) == provider.list_servers() == sorted(["web1", "web3", first, second])
+    # Its failure is one of its own.
+    assert found["web3"] is None and nova.show(lonely)["addresses"] == {}
+    assert {name: found[name] for name in found if name != "web3"} == {
+        name: provider.read_server(name) for name in found if name != "web3"}
+    assert (found["web1"].address, found["web1"].boot) == ("127.0.0.72", nova.rescue_image)
+
+
+def test_a_listing_of_many_pages_is_read_to_its_end(nova, provider, make_server):
+    for name in ("web1", "web2", "web3", "web4", "web5"):
+        make_server(name)
+    nova.control(page=2)
+    assert list(provider.read_servers()) == provider.list_servers() == ["web1", "web2", "web3", "web4", "web5"]
+    # Three pages, twice.
+    assert calls(nova) == ["/v2.1/servers/detail"] * 3 + ["/v2.1/servers"] * 3
+
+
 # Boot options
 
 

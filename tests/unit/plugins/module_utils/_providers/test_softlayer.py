@@ -178,6 +178,16 @@ def test_a_name_of_many_servers(api, provider):
     assert provider.list_servers() == ["db1.example.com", "db2.example.com", "hw:2002", "vs:1001"]
 
 
+def test_all_servers_are_read_by_their_listings(api, provider):
+    api.add(Server(1002, "vs", "web1", primaryIpAddress="192.0.2.21"))
+    api.add(Server(2002, "hw", "db1", primaryIpAddress="192.0.2.40"))
+    before = len(api.log)
+    found = provider.read_servers()
+    assert [call.method for call in api.log[before:]] == ["getVirtualGuests", "getHardware"]
+    assert list(found) == provider.list_servers() and len(found) >= 3
+    assert found == {name: provider.read_server(name) for name in found}
+
+
 def test_many_servers_are_all_seen(api, provider):
     for number in range(3000, 3250):
         api.add(Server(number, "vs", f"node{number}"))
