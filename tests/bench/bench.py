@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The benchmarks, each beside its peer in one run, on one machine of the lab. `./dev bench` runs them.
+"""The benchmarks, each beside its peer in one run. `./dev bench` runs them, `./dev bench e f` those two. (a) to (d) share one machine
+of the lab and come together, as `abcd`.
 
 (a) Seconds from the moment that the rescue system's sshd first accepts a log-in (seen by a prober of its own) to the end of
     the command `ansible … rescue_mode state=present`.
@@ -11,6 +12,10 @@
 (c) Seconds per task through chroot_ssh against ansible.builtin.ssh (tests/bench/chroot_ssh.py).
 (d) The whole chain, minus the time in which the machine was rebooting: from the request to the first log-in. And as many modules
     as it runs in the rescue system, all of them ansible.builtin.ping, right after a boot as there: what the machine itself takes.
+(e) `state=present` on a server of the lab's Nova that is there already, against the task openstack.cloud.server_info
+    (tests/bench/openstack_present.py).
+(f) `rescue_mode_info: scope=account` over 500 dedicated servers, whose API answers after 50 ms, and how many calls it makes at once
+    (tests/bench/account.py).
 """
 
 from __future__ import annotations
@@ -35,6 +40,8 @@ from lifeboat_lab.world import Host, World
 
 BENCH = Path(__file__).parent
 GOALS = {"a": 1.0, "b": 1.3, "d": 15.0}
+# Those that are programs of their own, with their own goals.
+ALONE = {"e": "openstack_present.py", "f": "account.py"}
 
 # The peer of (b): what somebody would write who only wants to know whether the server is there.
 SCRIPT = """
@@ -190,9 +197,24 @@ def bench_chain(world: World, key: Path, directory: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tasks", type=int, default=50)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="abcd, e or f; default: all of them")
+    parser.add_argument("--rounds", type=int, default=5, help="of (a) and (b)")
+    parser.add_argument("--tasks", type=int, default=50, help="of (c)")
     options = parser.parse_args()
+    there_are = ["abcd", *ALONE]
+    parts = options.parts or there_are
+    if not set(parts) <= set(there_are):
+        parser.error(f"The parts are {', '.join(there_are)}.")
+    print(f"{os.cpu_count()} cores; seconds unless said otherwise; min (median) where there are two", flush=True)
+    if "abcd" in parts:
+        bench_one_machine(options.rounds, options.tasks)
+    for part, program in ALONE.items():
+        if part in parts:
+            subprocess.run([sys.executable, str(BENCH / program)], check=True, timeout=3600)
+
+
+def bench_one_machine(rounds: int, tasks: int) -> None:
+    """(a) to (d)."""
     # The probers' failures are what they are for.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     images = ensure(lambda line: print(line, file=sys.stderr, flush=True))
@@ -206,12 +228,11 @@ def main() -> None:
             world.hosts["web1"].wait_for_ssh(300)
             Demo(world.hosts["web1"], time.monotonic()).lock_out()
             chain = bench_chain(world, key, directory)
-            after_accept = bench_enter(world, key, options.rounds)
+            after_accept = bench_enter(world, key, rounds)
             pings = bench_ping(world, key, directory)
-            present = bench_present(world, key, directory, options.rounds)
-            chroot = bench_chroot(world, key, options.tasks)
+            present = bench_present(world, key, directory, rounds)
+            chroot = bench_chroot(world, key, tasks)
     low, middle = ({name: function(values) for name, values in present.items()} for function in (min, statistics.median))
-    print(f"\n{os.cpu_count()} cores; seconds unless said otherwise; min (median) where there are two")
     print(f"(a) from the first log-in accepted to the return of rescue_mode: {min(after_accept):.2f} "
           f"({statistics.median(after_accept):.2f}), goal {GOALS['a']}")
     print(f"(b) state=present when there already: script {low['script']:.2f} ({middle['script']:.2f}), task {low['task']:.2f} "
