@@ -165,6 +165,73 @@ def test_the_size_that_an_image_wants_is_not_looked_at(nova, make_server, comput
     nova.wait_for(server, "RESCUE")
 
 
+@pytest.mark.parametrize("racing", [True, False])
+def test_of_two_rescues_at_the_same_time_one_wins(nova, make_server, compute, connect, held, racing):
+    """Who saw the server as it was before the other's request gets a fault of Nova's, who sees it later a refusal."""
+    server, answers = make_server(), []
+    users = [connect("member").compute, connect("admin").compute]
+    if racing:
+        nova.meet(2)
+    threads = [threading.Thread(target=lambda user=user, name=name: answers.append(
+        act(user, server, {"rescue": {"rescue_image_ref": nova.rescue_image, "adminPass": name}})))
+        for name, user in zip(("one", "two"), users)]
+    for thread in threads:
+        thread.start()
+        if not racing:
+            thread.join()
+    for thread in threads:
+        thread.join()
+    answers.sort(key=lambda answer: answer.status_code)
+    assert [answer.status_code for answer in answers] == [200, 500 if racing else 409]
+    lost = answers[1].json()
+    assert ("UnexpectedTaskStateError" in lost["computeFault"]["message"] if racing else
+            "task_state rescuing" in lost["conflictingRequest"]["message"]), lost
+    assert state(nova, server) == ("ACTIVE", "active", "rescuing")
+    held.set()
+    nova.wait_for(server, "RESCUE")
+    actions = list(compute.server_actions(server))
+    assert [action.action for action in actions] == ["rescue", "create"]
+    # Whose it is, is told.
+    assert actions[0].request_id == answers[0].headers["x-openstack-request-id"] != answers[1].headers["x-openstack-request-id"]
+
+
+def test_nova_may_end_a_rescue_by_itself(nova, rescued, compute, nova_power):
+    """With rescue_timeout in nova.conf; 0, the default, is never."""
+    nova.end_rescues(0)
+    nova.end_rescues(3600)
+    assert state(nova, rescued) == ("RESCUE", "rescued", None)
+
+    def is_ended():
+        nova.end_rescues(1)
+        return state(nova, rescued) != ("RESCUE", "rescued", None)
+
+    until(is_ended)
+    nova.wait_for(rescued, "ACTIVE")
+    assert nova_power.names(rescued)[-1] == "unrescue"
+    assert [action.action for action in compute.server_actions(rescued)][:2] == ["unrescue", "rescue"]
+
+
+def test_why_an_action_failed_is_for_administrators(nova, make_server, compute, admin):
+    server = make_server()
+    compute.rescue_server(server, None, nova.put_image("broken", size=0))
+    nova.wait_for(server, "ERROR")
+
+    def details(user):
+        action = next(iter(user.server_actions(server)))
+        event = user.get(f"/servers/{server}/os-instance-actions/{action.request_id}", microversion="2.87").json()["instanceAction"]
+        return action.message, event["events"][0].get("details")
+
+    until(lambda: details(admin)[1])
+    assert details(compute) == ("Error", None)
+    assert "is unacceptable" in details(admin)[1]
+
+
+def test_a_snapshot_of_volumes_is_no_rescue_image(nova, make_server, compute):
+    image = nova.put_image("snapshot", properties={"img_block_device_mapping": [{"boot_index": 0}]})
+    with pytest.raises(BadRequest, match="is not supported"):
+        compute.rescue_server(make_server(), None, image)
+
+
 def test_a_server_that_was_off_comes_back_on(nova, make_server, compute):
     server = make_server()
     compute.stop_server(server)

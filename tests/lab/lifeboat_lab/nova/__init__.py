@@ -253,6 +253,14 @@ class Nova:
         """Break the next requests to Nova that contain `match` in their line or body. after: Nova does them nevertheless."""
         self.control(faults=[{"match": match, "after": after, "status": status}] * times)
 
+    def meet(self, requests: int = 2) -> None:
+        """Let so many of the next rescues with an image of choice find the server as it was before any of them."""
+        self.control(together=requests)
+
+    def end_rescues(self, seconds: int) -> None:
+        """Let Nova end the rescues that are older, as it does by itself where nova.conf has that for rescue_timeout."""
+        self.control(rescue_timeout=seconds)
+
     def create_server(self, name: str, *, address: str | None = None, floating: str | None = None, volume_backed: bool = False,
                       host: str = "compute", user: str = "admin", wait: bool = True, metadata: Mapping[str, str] | None = None,
                       networks: Sequence[Mapping[str, str]] | t.Literal["none"] | None = None) -> str:

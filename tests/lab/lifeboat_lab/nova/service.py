@@ -29,6 +29,7 @@ from nova import monkey_patch  # isort: skip
 monkey_patch.patch(backend="threading")
 
 import collections
+import contextlib
 import datetime
 import importlib
 import json
@@ -38,12 +39,13 @@ import traceback
 import typing as t
 import unittest
 import uuid
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 import fixtures
 import nova.conf
 import waitress
-from nova import exception, test
+from nova import context, exception, test
 from nova.api import wsgi
 from nova.api.openstack import wsgi_app
 from nova.tests import fixtures as nova_fixtures
@@ -125,12 +127,22 @@ def user_id(name: str) -> str:
 
 
 class Images(nova_fixtures.GlanceFixture):  # type: ignore[misc, unused-ignore]
-    """Nova's stand-in for Glance, which also hides what is not the caller's, and answers by HTTP."""
+    """Nova's stand-in for Glance, which also hides what is not the caller's, and answers by HTTP.
+
+    together: so many questions of Nova's are answered at the same moment. Nova asks between looking at a server's state and
+    changing it.
+    """
 
     url = ""
+    together: threading.Barrier | None = None
 
     def show(self, context: t.Any, image_id: str, *args: t.Any, **kwargs: t.Any) -> t.Any:
         """As Glance: another project's private image is not there."""
+        barrier = self.together
+        if barrier is not None:
+            with contextlib.suppress(threading.BrokenBarrierError):  # nobody else came
+                barrier.wait(20)
+            self.together = None
         image = super().show(context, image_id, *args, **kwargs)
         if context is not None and not context.is_admin and not self._sees(image, context.project_id):
             raise exception.ImageNotFound(image_id=image_id)
@@ -231,7 +243,9 @@ class Authenticate:
 class Front:
     """The one WSGI program on the port. Counts requests, and breaks those that the lab wants broken."""
 
-    def __init__(self, keystone: Keystone, images: Images, network: Network, compute: t.Any) -> None:
+    def __init__(self, keystone: Keystone, images: Images, network: Network, compute: t.Any,
+                 end_rescues: Callable[[int], None]) -> None:
+        self.end_rescues = end_rescues
         self.stubs: dict[str, t.Any] = {"/identity": keystone, "/image": images}
         self.keystone = keystone
         self.images = images
@@ -286,7 +300,8 @@ class Front:
 
     def _control(self, body: dict[str, t.Any]) -> dict[str, t.Any]:
         """Settings: rescue_seconds, page (how many servers Nova lists at once), image (put), no_image (id), floating
-        ([fixed, floating]), faults ([{match, after, status}]).
+        ([fixed, floating]), faults ([{match, after, status}]), rescue_timeout (seconds, as in nova.conf: Nova looks once,
+        now), together (see Images).
 
         Answers {"requests": what Nova was asked since the last time ([method, path, body]), "images": ids, "served": how many
         requests each service got since the last time, by its path}.
@@ -302,6 +317,10 @@ class Front:
         if "floating" in body:
             fixed, floating = body["floating"]
             self.network.floating[fixed] = floating
+        if "together" in body:
+            self.images.together = threading.Barrier(body["together"])
+        if "rescue_timeout" in body:
+            self.end_rescues(body["rescue_timeout"])
         with self.lock:
             if "faults" in body:
                 self.faults = body["faults"]
@@ -355,6 +374,14 @@ class Services(test.TestCase):  # type: ignore[misc, unused-ignore]
             self._start_compute(host)
         self.addCleanup(self._stop_computes)
 
+    def end_rescues(self, seconds: int) -> None:
+        """Have the compute managers end rescues that are so old, as they do by themselves every minute."""
+        self.flags(rescue_timeout=seconds)
+        for host, compute in self.computes.items():
+            with context.target_cell(context.get_admin_context(), self.host_mappings[host].cell_mapping) as cell:
+                compute.manager._poll_rescued_instances(cell)
+        self.flags(rescue_timeout=0)
+
     def _stop_computes(self) -> None:
         for compute in self.computes.values():
             compute.stop()
@@ -366,7 +393,7 @@ class Services(test.TestCase):  # type: ignore[misc, unused-ignore]
                                            return_value=lambda app: Authenticate(app, keystone)))
         compute = wsgi.Loader().load_app("osapi_compute")
         wsgi_app._setup_service(nova.conf.CONF.host, "osapi_compute")
-        front = Front(keystone, self.images, self.network, compute)
+        front = Front(keystone, self.images, self.network, compute, self.end_rescues)
         # The library keeps its connections open; at the default limit of 100 nobody would be heard any more.
         server = waitress.create_server(front, host="127.0.0.1", port=0, threads=16, ident=None, connection_limit=10000,
                                         asyncore_use_poll=True)
