@@ -123,13 +123,22 @@ class ControllerAction(ActionBase):
 
 
 def _plain(value: t.Any) -> t.Any:
-    """The text itself where it is from a vault.
+    """The value itself, of Python's own types, where Ansible has one of its own for it.
 
-    Ansible has an object for that, which is no str but can be gone through: taken for a list of secrets, each of its letters
-    would be blotted out everywhere in the result.
+    For what is from a vault it has an object, which is no str but can be gone through: taken for a list of secrets, each of its
+    letters would be blotted out everywhere in the result. Text from a file it makes a str that knows from where it is, and
+    XML-RPC sends nothing but a str that is just that.
     """
-    data = (str, bytes, bool, int, float, list, tuple, Mapping)
-    return value if value is None or isinstance(value, data) else str(value)
+    if value is None or isinstance(value, (bool, bytes)):
+        return value
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 class _Environment:

@@ -17,8 +17,22 @@ import sys
 
 import pytest
 
+pytest_plugins = "lifeboat_lab.nova.fixtures"
+
 NAME = "ns100001.ip-192-0-2.eu"
 ANSIBLE = pathlib.Path(sys.executable).parent / "ansible"
+# What makes packages look as if they were not installed, in each Python that is started.
+BLOCKER = """
+import sys
+
+class Blocker:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocker)
+"""
 VAULT_PASSWORD = "open sesame"
 
 
@@ -215,3 +229,38 @@ def test_a_fault_of_ours_tells_the_state_too(ansible, api, server):
     code, result = ansible.module("rescue_mode", reboot_method="hard")
     assert code == 2 and result["changed"] is True
     assert result["msg"].startswith("This should not happen: ") and "rescue12-customer set to boot next" in result["failure"]["state"]
+
+
+@pytest.mark.parametrize(("missing", "library"), [
+    (("openstack", "keystoneauth1"), "openstacksdk"), (("ovh",), "ovh"), (("SoftLayer",), "SoftLayer")])
+def test_a_library_that_is_missing_disturbs_nobody_else(ansible, api, nova, make_server, tmp_path, missing, library):
+    """In the controller's process, and as a module in a Python of its own: the others work, and the missing one is named."""
+    from lifeboat_lab.ovh_api import Vps
+    from lifeboat_lab.softlayer_api import Server, SoftLayerApi
+
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(BLOCKER.format(missing=set(missing)))
+    ansible.environment["PYTHONPATH"] = str(tmp_path / "site")
+    vps = api.add(Vps("vps-00000001.vps.ovh.net", ip="127.0.0.1", ip6=None))
+    cloud = nova.cloud("member")
+    make_server("web1", address="127.0.0.1")
+    with SoftLayerApi([Server(1001, "vs", "web1", primaryIpAddress="127.0.0.1")]) as softlayer:
+        servers = {
+            "ovh_dedicated": ("ovh", {"server": NAME}),
+            "ovh_vps": ("ovh", {"server": vps.name}),
+            "openstack": ("openstacksdk", {"server": "web1", "openstack_auth": cloud["auth"],
+                                           "openstack_region_name": cloud["region_name"]}),
+            "softlayer": ("SoftLayer", {"server": "vs:1001", "softlayer_endpoint_url": softlayer.url, **{
+                f"softlayer_{name}": value for name, value in softlayer.credential.client_arguments().items()}}),
+        }
+        module = {"delegate_to": "localhost", "async": 60, "poll": 1}
+        calls = [(provider, {}) for provider in servers]
+        calls += [(provider, module) for provider in ("ovh_vps", "softlayer", "openstack")]
+        results = ansible.tasks(*(("rescue_mode_info", {"provider": provider, **servers[provider][1]}, way) for provider, way in calls))
+    for (provider, way), result in zip(calls, results, strict=True):
+        needs, options = servers[provider]
+        if needs == library:
+            assert result.get("failed") and result["failure"]["code"] == "missing_library", (provider, way, ansible.output)
+            assert f"Failed to import the required Python library ({needs}) on" in result["msg"]
+        else:
+            assert (result.get("server"), result.get("running")) == (options["server"], "unknown"), (provider, way, ansible.output)
