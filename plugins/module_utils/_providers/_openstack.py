@@ -40,6 +40,7 @@ _REFUSED = {
 _RESCUABLE = ("active", "stopped", "error", "rescued")
 _CONSOLES = (("vnc", "novnc"), ("spice", "spice-html5"), ("serial", "serial"), ("mks", "webmks"), ("rdp", "rdp-html5"))
 _READ_ONLY_ROLES = {"reader", "auditor"}
+_CHECK_LOG_IN = "Check the user, the password or application credential, and the project: in clouds.yaml, openstack_auth or OS_*."
 
 Json = t.Dict[str, t.Any]
 
@@ -115,9 +116,9 @@ class OpenStack(Provider):
         try:
             return call()
         except (errors.Unauthorized, errors.AuthorizationFailure) as exc:
-            raise NotAllowed(f"The OpenStack credentials are not valid: {self._text(exc)}") from exc
+            raise NotAllowed(f"The OpenStack credentials are not valid: {self._text(exc)}", todo=_CHECK_LOG_IN) from exc
         except (errors.MissingRequiredOptions, errors.NoMatchingPlugin) as exc:
-            raise BadInput(f"The OpenStack credentials are not complete: {self._text(exc)}") from exc
+            raise BadInput(f"The OpenStack credentials are not complete: {self._text(exc)}", todo=_CHECK_LOG_IN) from exc
         except errors.SSLError as exc:
             raise ProviderError(f"The certificate of OpenStack's API is not trusted: {self._text(exc)}",
                                 todo="Name the authority's certificate in openstack_ca_cert.") from exc
@@ -135,17 +136,21 @@ class OpenStack(Provider):
 
     def _raise_for(self, what: str, status: int | None, text: str, cause: Exception | None = None) -> t.NoReturn:
         if status == 401:
-            raise NotAllowed(f"The OpenStack credentials are not valid: {text}") from cause
+            raise NotAllowed(f"The OpenStack credentials are not valid: {text}", todo=_CHECK_LOG_IN) from cause
         if status == 403:
             raise NotAllowed(f"The OpenStack user may not do this ({what}): {text}", todo="It needs the role member in the project, "
                              "or another one that the cloud's policy lets rescue servers.") from cause
         if status == 404:
-            raise NotFound(f"OpenStack does not find it ({what}): {text}") from cause
+            raise NotFound(f"OpenStack does not find it ({what}): {text}",
+                           todo="Somebody may have deleted it meanwhile.") from cause
         if status == 409:
             raise _Conflict(f"Nova refused {what}: {text}") from cause
+        if status == 501:
+            raise ProviderError(f"This cloud cannot do it ({what}): {text}",
+                                todo="Ask its operator whether the hypervisors rescue servers.") from cause
         if status is not None and (status == 429 or status >= 500):
             raise _Passing(f"OpenStack's API failed at {what}: {text}") from cause
-        raise ProviderError(f"OpenStack refused {what}: {text}") from cause
+        raise ProviderError(f"OpenStack refused {what}: {text}", todo="If that does not say why, the cloud's operator can.") from cause
 
     def _try(self, method: str, path: str, body: Json | None = None) -> Json:
         """One call to Nova, not repeated. Returns the answer's JSON, or {}."""
@@ -437,13 +442,18 @@ class OpenStack(Provider):
         def has_begun(server: Json) -> bool:
             return _task_state(server) == "rescuing" or _state(server) == "rescued"
 
-        def explain(server: Json, exc: _Conflict) -> LifeboatError:
-            if has_begun(server):
+        def explain(server: Json, exc: ProviderError) -> LifeboatError:
+            if isinstance(exc, _Conflict) and has_begun(server):
                 by = self.rescued(name).by
                 return ProviderError(f"{name} is in rescue already{', asked for by ' + by if by else ''}, and Nova can neither "
                                      "reboot a server in rescue nor change its rescue system.", state="This changed nothing.",
                                      todo="Use state=absent, and then state=present.")
-            return ProviderError(exc.what, state="This changed nothing.")
+            if "volume-backed" in exc.what:
+                return ProviderError(exc.what, state="This changed nothing.", todo="The host that it runs on, or the image, cannot do "
+                                     "that. Choose another image, or attach the volume to another server to repair it.")
+            if "rescue image" in exc.what:
+                return ProviderError(exc.what, state="This changed nothing.", todo="Choose another image in the option rescue.")
+            return self._as_said(server, exc)
 
         return self._once(name, {"rescue": rescue}, ("rescue",), mark, asked_before, has_begun, explain)
 
@@ -479,16 +489,21 @@ class OpenStack(Provider):
                           lambda server: (_task_state(server) or "").startswith("reboot"), self._as_said)
 
     @staticmethod
-    def _as_said(server: Json, exc: _Conflict) -> LifeboatError:
-        return ProviderError(exc.what, state=f"Nova says that it is {server['status']}.",
-                             todo="Look at it with openstack server show.")
+    def _as_said(server: Json, exc: ProviderError) -> LifeboatError:
+        """The error for a refusal, with what the server is now."""
+        task = _task_state(server)
+        state = f"This changed nothing. Nova says that it is {server['status']}{f', and at work on it ({task})' if task else ''}."
+        if "is locked" in exc.what:
+            return NotAllowed(exc.what, state=state, todo=f"Unlock it: openstack server unlock {server['id']}.")
+        return ProviderError(exc.what, state=state, todo="Run this again when that has ended." if task else
+                             f"Look at it: openstack server show {server['id']}.")
 
     def _once(self, name: str, body: Json, actions: t.Sequence[str], mark: t.Any, asked_before: bool,
-              has_begun: t.Callable[[Json], bool], explain: t.Callable[[Json, _Conflict], LifeboatError]) -> Task:
+              has_begun: t.Callable[[Json], bool], explain: t.Callable[[Json, ProviderError], LifeboatError]) -> Task:
         """Ask Nova for an action, at most once since the mark was taken.
 
         has_begun: whether a server's state shows that it is done or under way, where the list of actions may not be read or
-        is late. explain: the error for a refusal by state.
+        is late. explain: the error for a refusal.
         """
         server_id = self._id(name)
         action = next(iter(body)).replace("os-", "")
@@ -509,14 +524,22 @@ class OpenStack(Provider):
                 return None
             except _Conflict as exc:
                 server = self._show(name)
-                if unsure[0] and has_begun(server):
-                    # The answer to the first time was lost; it arrived.
-                    return self.read_task(name, action)
+                if has_begun(server) and (unsure[0] or self._happened(name, mark, actions)):
+                    # The answer to the first time was lost, and it arrived. Or somebody else wished the same since the mark, and
+                    # was first; Nova does it once, and that is gone on with.
+                    task = self.read_task(name, action)
+                    return task if unsure[0] else task._replace(text=f"{task.text} (somebody else asked for it, a moment earlier)")
                 raise explain(server, exc) from None
+            except (NotAllowed, NotFound):
+                raise
+            except ProviderError as exc:
+                raise explain(self._show(name), exc) from None
             return Task(action, "running", f"{action}: asked")
 
         def late() -> Exception:
-            return ProviderError(f"OpenStack's API failed for {self.patience:g} s when asked to {action} {name}: {last[0].what}")
+            return ProviderError(f"OpenStack's API failed for {self.patience:g} s when asked to {action} {name}: {last[0].what}",
+                                 state="Whether a request arrived is not known.",
+                                 todo="Run this again later: it looks for that first, and asks again only where none arrived.")
 
         return t.cast(Task, Wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late))
 

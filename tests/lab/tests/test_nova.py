@@ -174,7 +174,7 @@ def test_of_two_rescues_at_the_same_time_one_wins(nova, make_server, compute, co
         nova.meet(2)
     threads = [threading.Thread(target=lambda user=user, name=name: answers.append(
         act(user, server, {"rescue": {"rescue_image_ref": nova.rescue_image, "adminPass": name}})))
-        for name, user in zip(("one", "two"), users)]
+        for name, user in zip(("one", "two"), users, strict=True)]
     for thread in threads:
         thread.start()
         if not racing:

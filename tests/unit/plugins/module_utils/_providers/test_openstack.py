@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -301,6 +302,184 @@ def test_into_rescue_and_out(nova, provider, make_server, nova_power, held):
     provider.write_settings("web1", {NOTE: None})
     provider.write_settings("web1", {NOTE: None})
     assert nova.show(provider._id("web1"))["metadata"] == {}
+
+
+@pytest.mark.parametrize("racing", [True, False])
+def test_who_loses_a_race_goes_on_with_the_rescue_of_the_other(nova, provider, make_server, connect, nova_power, held, racing):
+    """Two want the same at once. Nova does it once, and tells the loser a fault of its own, or that it is late."""
+    server = make_server()
+    option, mark = provider.choose("web1", "best"), provider.reboot_mark("web1")
+    won, tasks = [], []
+
+    def other():
+        won.append(connect("admin").compute.post(f"/servers/{server}/action", microversion="2.87", json={
+            "rescue": {"rescue_image_ref": nova.rescue_image, "adminPass": "theirs"}}).status_code)
+
+    def ours():
+        tasks.append(provider.switch("web1", option, mark, password="ours"))
+
+    threads = [threading.Thread(target=other), threading.Thread(target=ours)]
+    if racing:
+        nova.meet(2)
+        asked(nova, "")
+    for thread in threads:
+        thread.start()
+        if not racing:
+            thread.join()
+    for thread in threads:
+        thread.join()
+    assert tasks and (won == [200] or racing)
+    # Who lost by Nova's fault looks what came of it before anything else, and asks no more than once again.
+    if racing:
+        assert asked(nova, '"rescue"') <= 3
+    else:
+        assert "somebody else asked for it, a moment earlier" in tasks[0].text
+    held.set()
+    assert end(provider, tasks[0]._replace(state="running")).state == "done"
+    assert provider.read_server("web1").settings["status"] == "RESCUE"
+    assert [event["event"] for event in nova_power.events].count("rescue") == 1
+    assert nova.actions(server) == ["rescue", "create"]
+
+
+def test_a_rescue_that_nova_ended_by_itself_shows(nova, provider, make_server, nova_power):
+    server = make_server()
+    rescue(provider, nova)
+    mark = provider.reboot_mark("web1")
+    deadline = time.monotonic() + 20
+    while "unrescue" not in nova_power.names(server):
+        assert time.monotonic() < deadline
+        nova.end_rescues(1)
+        time.sleep(0.1)
+    nova.wait_for(server, "ACTIVE")
+    found = provider.read_server("web1")
+    assert (found.boot, found.settings) == ("harddisk", {"status": "ACTIVE", NOTE: nova.rescue_image})
+    # What somebody waits for has failed, in words; whoever was about to leave finds it done.
+    task = provider.read_task("web1", "rescue")
+    assert (task.state, task.text) == ("failed", "rescue: it ended, and Nova says ACTIVE")
+    assert provider.switch("web1", DISK, mark, asked_before=True).state == "done"
+    assert nova_power.names(server).count("unrescue") == 1
+
+
+def test_an_image_that_went_away_is_told(nova, provider, make_server):
+    make_server()
+    option = provider.choose("web1", nova.put_image("short-lived", id="11111111-0000-4000-8000-000000000000"))
+    nova.control(no_image=option.id)
+    with pytest.raises(ProviderError, match=f"Requested rescue image '{option.id}' is not supported") as told:
+        provider.switch("web1", option, provider.reboot_mark("web1"))
+    assert (told.value.state, told.value.todo) == ("This changed nothing.", "Choose another image in the option rescue.")
+    assert provider.read_server("web1").settings["status"] == "ACTIVE"
+
+
+def test_a_host_that_cannot_rescue_a_volume_is_told(nova, provider, make_server):
+    make_server(volume_backed=True, host="old")
+    with pytest.raises(ProviderError, match="Host unable to rescue a volume-backed instance") as told:
+        provider.switch("web1", provider.choose("web1", "best"), provider.reboot_mark("web1"))
+    assert told.value.state == "This changed nothing." and "attach the volume to another server" in told.value.todo
+
+
+def test_a_nova_that_is_too_old_for_volumes_is_told_before(nova, provider, make_server, monkeypatch):
+    make_server(volume_backed=True)
+    monkeypatch.setattr(_openstack, "MICROVERSION", (2, 999))
+    with pytest.raises(BadInput, match=r"too old to rescue such a server.*attach it to another server"):
+        provider.choose("web1", "best")
+    make_server("web2")
+    rescue(provider, nova, "web2")
+
+
+def test_an_old_default_microversion_of_the_user_is_no_obstacle(nova, make_server, tmp_path, monkeypatch):
+    server = make_server(volume_backed=True)
+    cloud = {**nova.cloud("member"), "compute_default_microversion": "2.1"}
+    (tmp_path / "clouds.yaml").write_text(json.dumps({"clouds": {"mine": cloud}}))
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "clouds.yaml"))
+    provider = OpenStack({"openstack_cloud": "mine"})
+    rescue(provider, nova)
+    assert nova.show(server)["status"] == "RESCUE"
+    provider._connection.close()
+
+
+def test_the_size_that_an_image_wants_is_no_obstacle(nova, provider, make_server):
+    server = make_server()
+    image = nova.put_image("large", min_ram=10**6, min_disk=10**6)
+    assert end(provider, provider.switch("web1", provider.choose("web1", "large"), provider.reboot_mark("web1"))).state == "done"
+    assert provider.read_server("web1").boot == image and nova.show(server)["status"] == "RESCUE"
+
+
+def test_nothing_goes_between_while_it_is_rescued(nova, provider, make_server, connect, held):
+    make_server()
+    option, mark = provider.choose("web1", "best"), provider.reboot_mark("web1")
+    task = provider.switch("web1", option, mark)
+    for call in (lambda: provider.switch("web1", DISK, provider.reboot_mark("web1")),
+                 lambda: provider.reboot_hard("web1", provider.reboot_mark("web1"))):
+        with pytest.raises(ProviderError, match="task_state rescuing") as told:
+            call()
+        assert told.value.state == "This changed nothing. Nova says that it is ACTIVE, and at work on it (rescuing)."
+        assert told.value.todo == "Run this again when that has ended."
+    held.set()
+    assert end(provider, task).state == "done"
+
+
+def test_a_server_that_was_locked_in_rescue_is_told_on_the_way_out(nova, provider, make_server, connect):
+    server = make_server()
+    rescue(provider, nova)
+    connect("admin").compute.lock_server(server)
+    with pytest.raises(NotAllowed, match="is locked") as told:
+        provider.switch("web1", DISK, provider.reboot_mark("web1"))
+    assert "it is RESCUE" in told.value.state and told.value.todo == f"Unlock it: openstack server unlock {server}."
+
+
+def test_a_server_that_was_renamed_or_deleted_in_rescue(nova, provider, make_server, connect, as_user):
+    server = make_server()
+    rescue(provider, nova)
+    connect("member").compute.update_server(server, name="other")
+    assert provider.read_server("web1").boot == nova.rescue_image, "who began knows the id"
+    with pytest.raises(NotFound, match=rf"no server 'web1'.*other \({server}\)"):
+        as_user("member").read_server("web1")
+    assert as_user("member").read_server(server).boot == nova.rescue_image
+    assert provider.console_url("web1").startswith("http://127.0.0.1:6080/vnc")
+    connect("admin").compute.lock_server(server)
+    connect("admin").compute.unlock_server(server)
+    nova.delete_server(server)
+    assert provider.read_task("web1", "rescue").state == "unknown"
+    with pytest.raises(NotFound, match=r"could not be found\. Somebody may have deleted it"):
+        provider.read_server("web1")
+
+
+def test_a_reset_state_hides_the_rescue_and_a_reboot_ends_it(nova, provider, make_server, connect, nova_power):
+    server = make_server()
+    rescue(provider, nova)
+    connect("admin").compute.post(f"/servers/{server}/action", json={"os-resetState": {"state": "active"}})
+    assert provider.read_server("web1").boot == "harddisk"
+    task = provider.switch("web1", DISK, provider.reboot_mark("web1"))
+    assert (task.id, end(provider, task).state) == ("reboot", "done")
+    assert "reboot" in nova_power.names(server)
+
+
+def test_the_way_out_after_a_rescue_that_failed_is_a_reboot(nova, provider, make_server, nova_power):
+    server = make_server()
+    image = nova.put_image("broken", size=1)
+    option = provider.choose("web1", "broken")
+    nova.put_image("broken", id=image, size=0)
+    provider.switch("web1", option, provider.reboot_mark("web1"))
+    nova.wait_for(server, "ERROR")
+    task = provider.switch("web1", DISK, provider.reboot_mark("web1"))
+    assert (task.id, end(provider, task).state) == ("reboot", "done")
+    assert provider.read_server("web1").settings["status"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(("status", "error", "words"), [
+    (400, ProviderError, "refused POST"), (401, NotAllowed, "not valid"), (403, NotAllowed, "role member"),
+    (404, NotFound, "deleted"), (409, ProviderError, "Nova refused POST"), (501, ProviderError, "cannot do it"),
+    (429, ProviderError, "failed for"), (500, ProviderError, "failed for"), (503, ProviderError, "failed for")])
+def test_each_refusal_ends_in_words(nova, provider, make_server, status, error, words):
+    """Whatever answers that status, and with whatever body: here a proxy's page of HTML."""
+    server = make_server()
+    mark = provider.reboot_mark("web1")
+    nova.lose('{"reboot"', times=1000, after=False, status=status)
+    with pytest.raises(error, match=words) as told:
+        provider.reboot_hard("web1", mark)
+    nova.control(faults=[])
+    assert told.value.todo and nova.actions(server) == ["create"]
+    assert str(status) in told.value.what
 
 
 def test_a_rescue_of_somebody_else_is_unknown(nova, provider, make_server, connect):
