@@ -41,6 +41,10 @@ NO_TRANSACTION = "none"
 NOT_KNOWN = ""
 # Seconds that a call may take, where nobody sets it; the client has no limit of its own.
 TIMEOUT = 30.0
+DISK = BootOption("harddisk", HARDDISK, "harddisk", "The installed system")
+LINUX = BootOption("rescue", RESCUE, "rescue", "The rescue kernel, for one boot")
+# bootToRescueLayer takes the wish for it; by the reference it counts where SoftLayer has installed no system.
+WINDOWS = BootOption("windows", RESCUE, "windows", "The rescue environment of Windows, for one boot")
 _LONGEST_ID = 2**31 - 1
 _USERS = ("root", "Administrator")
 _TRANSACTIONS = ("mask[id,activeTransaction[id,createDate,elapsedSeconds,transactionStatus[name,friendlyName],transactionGroup[name]],"
@@ -161,7 +165,7 @@ class SoftLayerProvider(Provider):
             return NotAllowed(f"The SoftLayer user may not call {call}: {text}.",
                               todo=f"Give him {needed}, and access to this device, in the portal.")
         if "ObjectNotFound" in str(code) or "Unable to find object" in text:
-            return NotFound(f"SoftLayer: {text}.")
+            return NotFound(f"SoftLayer: {text}.", todo="It may have been cancelled meanwhile, or these credentials do not see it.")
         if code == 404:
             return BadInput(f"This is no endpoint of the SoftLayer API, for it does not know {call}: {text}.",
                             todo="Check softlayer_endpoint_url, or endpoint_url in ~/.softlayer.")
@@ -175,12 +179,12 @@ class SoftLayerProvider(Provider):
                 return _Passing(text, self._was_sent(exc))
         elif isinstance(exc, passing) or text == "Internal Error" or not isinstance(exc, errors.SoftLayerError):
             return _Passing(text, True)
-        return ProviderError(f"SoftLayer refused {call}: {text}.")
+        return ProviderError(f"SoftLayer refused {call}: {text}.", todo="If that does not say why, open a ticket at SoftLayer.")
 
-    def _try(self, service: str, method: str, **more: t.Any) -> t.Any:
+    def _try(self, service: str, method: str, *arguments: str, **more: t.Any) -> t.Any:
         """One call, not repeated. Raises one of our exceptions, or _Passing."""
         try:
-            return self._client.call(service, method, **more)
+            return self._client.call(service, method, *arguments, **more)
         except (self._softlayer.SoftLayerError, ExpatError, KeyError) as exc:
             # The last two: an answer of a proxy, which the client takes for one of the API.
             raise self._judge(exc, f"SoftLayer_{service}::{method}") from exc
@@ -201,8 +205,10 @@ class SoftLayerProvider(Provider):
 
         return Wait(self.patience, Backoff(0.5, 8.0, 2.0)).until(look, late)[0]
 
-    def _down(self, call: str, last: Exception) -> Exception:
+    def _down(self, call: str, last: Exception, unsure: bool = False) -> Exception:
+        """unsure: the call may have arrived, and is one that does something."""
         return ProviderError(f"The SoftLayer API failed for {self.patience:g} s at {call}: {self._one_line(str(last))}.",
+                             state="Whether it arrived is not known; the next run looks for that first." if unsure else None,
                              todo="Try again later; https://cloud.ibm.com/status tells of outages.")
 
     # -- names
@@ -289,8 +295,7 @@ class SoftLayerProvider(Provider):
                       settings={})
 
     def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
-        options = [BootOption("harddisk", HARDDISK, "harddisk", "The installed system"),
-                   BootOption("rescue", RESCUE, "rescue", "The rescue kernel, for one boot")]
+        options = [DISK, LINUX] + ([WINDOWS] if self._machine(name).kind == "hw" else [])
         return [option for option in options if kind in (None, option.kind)]
 
     def boot_option(self, name: str, option_id: str) -> BootOption:
@@ -299,8 +304,19 @@ class SoftLayerProvider(Provider):
                 return option
         raise NotFound(f"SoftLayer has no boot option {option_id!r} for {name}.")
 
+    def choose(self, name: str, wanted: str) -> BootOption:
+        if wanted == WINDOWS.name and self._machine(name).kind == "vs":
+            raise BadInput(f"{name} is a virtual guest, which SoftLayer's API boots into a rescue kernel of Linux and into nothing else.",
+                           state="Nothing was changed.",
+                           todo="Leave the option rescue out. For a guest with Windows the portal has Boot from Image, with an image "
+                                "of its own for rescue.")
+        return super().choose(name, wanted)
+
+    def is_windows(self, option: BootOption) -> bool:
+        return option.id == WINDOWS.id
+
     def rescue_rank(self, option: BootOption) -> int | None:
-        return 0 if option.kind == RESCUE else None
+        return 0 if option.kind == RESCUE and not self.is_windows(option) else None
 
     def rescue_settings(self, server: Server, option: BootOption, public_key: str | None,
                         options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -336,6 +352,8 @@ class SoftLayerProvider(Provider):
             raise BadInput(f"SoftLayer cannot boot {option.name}.", todo="It can boot harddisk and rescue.")
         machine = self._machine(name)
         method = "executeRescueLayer" if machine.kind == "vs" else "bootToRescueLayer"
+        # Without an argument it is LINUX.
+        arguments = ("WINDOWS",) if self.is_windows(option) else ()
         last: list[Exception] = []
         unsure = [asked_before]
 
@@ -346,7 +364,7 @@ class SoftLayerProvider(Provider):
                 if task:
                     return task
             try:
-                self._accepted(machine, method)
+                self._accepted(machine, method, *arguments)
             except _Outstanding:
                 if unsure[0]:
                     # Nobody else's was there when the mark was taken: ours has arrived, and is only not shown yet.
@@ -361,7 +379,7 @@ class SoftLayerProvider(Provider):
             return self._shown(name, mark, method)
 
         def late() -> Exception:
-            return self._down(f"{method} of {name}", last[0])
+            return self._down(f"{method} of {name}", last[0], unsure[0])
 
         return Wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late)
 
@@ -397,14 +415,15 @@ class SoftLayerProvider(Provider):
             return task or Task(NO_TRANSACTION, "unknown", f"{method} was taken, without a transaction")
 
         def late() -> Exception:
-            return self._down(f"{method} of {name}", last[0])
+            return self._down(f"{method} of {name}", last[0], lost[0] or asked_before)
 
         return Wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late)
 
-    def _accepted(self, machine: _Machine, method: str) -> None:
+    def _accepted(self, machine: _Machine, method: str, *arguments: str) -> None:
         """Make a call that answers true or false. Not repeated."""
-        if not self._try(machine.service, method, id=machine.id):
-            raise ProviderError(f"SoftLayer did not carry out {method} of {machine.name}, and does not say why.")
+        if not self._try(machine.service, method, *arguments, id=machine.id):
+            raise ProviderError(f"SoftLayer did not carry out {method} of {machine.name}, and does not say why.",
+                                todo="Look at the device in the portal; run this again, and open a ticket where that helps nothing.")
 
     def _shown(self, name: str, mark: t.Any, method: str) -> Task:
         """The transaction of a call that was taken. It is never worth to fail for."""

@@ -205,7 +205,7 @@ class Session:
     def by_password(self) -> bool:
         """Whether the provider's password for the rescue system is needed: to log in and plant the key, or for the user's file."""
         asked = self.options.login == "password" or bool(self.options.credentials_file)
-        return asked or (self.options.login == "key" and "key" not in self.provider.facts.credentials)
+        return asked or (self.options.login == "key" and not self.unseen and "key" not in self.provider.facts.credentials)
 
     def given_password(self, record: Record) -> str | None:
         """The password that goes with the call to the provider, where it takes one. Made of the key, so that it is kept nowhere."""
@@ -368,14 +368,14 @@ class Session:
             return self._stay(record, server, look)
         if record and self._is_unseen(record) and look.system == UNKNOWN and not self.options.force:
             option = self._boot_option(server, record)
-            if self._is_armed(option):
+            if self._is_armed(option) or not self.provider.facts.tells_armed:
                 # It is not used by SSH. That it does not answer says nothing.
                 return self._result(server, record, look, option, changed=False)
         if record is None and not self.options.force and self._is_somebody_elses(server, look):
             return self._take_over(server, look)
         going_on = record is not None and record.phase in (_record.ARMING, _record.REBOOTING)
         if record and record.phase == _record.RESCUE and look.system == UNKNOWN and not self.options.force \
-                and server.boot == (record.boot or {}).get("id"):
+                and server.boot in (None, (record.boot or {}).get("id")):
             raise TargetError(
                 f"The rescue system of {server.name}, which this session brought up, does not answer ({look.heard}).",
                 state="It may be at work, with the installed system mounted. Nothing was changed.",
@@ -648,10 +648,18 @@ class Session:
             # Refused while something is mounted, whatever the phase: only a request to reboot goes before it.
             self._refuse_dirty(record, look)
         elif record.phase == _record.RESCUE and look.system == UNKNOWN and not self.options.force:
+            if not self.is_separate and self._is_armed(option) is False:
+                raise TargetError(
+                    f"{server.name} is no longer in rescue, for {self.provider.facts.name} has it boot {option.name if option else ''}, "
+                    f"and nobody answers there by SSH ({look.heard}).",
+                    state="This call changed nothing. Somebody ended the rescue, or the provider did after its own time for it.",
+                    todo="Look at its console. state=present brings it into rescue again; force=true reboots it once more into its own "
+                         "system, which installed_host_keys or proof_port tell where it lets nobody in by SSH.")
+            set_to = "" if option is None else f"; the server is set to boot {option.name}"
             raise TargetError(
                 f"The rescue system of {server.name} does not answer ({look.heard}), so nobody can say whether "
                 "something of the installed system is still mounted there.",
-                state="Nothing was changed; the server is set to boot the rescue system.",
+                state=f"Nothing was changed{set_to}.",
                 todo="Look at its console; run this again when it answers, or with force=true.")
         changes = {name: value for name, value in record.before.items()
                    if not self.provider.same_setting(name, server.settings.get(name), value)}

@@ -25,6 +25,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     NotAllowed,
     NotFound,
     ProviderError,
+    TargetError,
     TimedOut,
 )
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _softlayer
@@ -204,7 +205,10 @@ def test_who_may_see_one_kind_only(api, provider):
 
 
 def test_boot_options(provider, name):
-    assert [(option.id, option.kind) for option in provider.boot_options(name)] == [("harddisk", HARDDISK), ("rescue", RESCUE)]
+    more = [("windows", RESCUE)] if name.startswith("hw") else []
+    assert [(option.id, option.kind) for option in provider.boot_options(name)] == [
+        ("harddisk", HARDDISK), ("rescue", RESCUE), *more]
+    assert provider.boot_options(name, HARDDISK) == [provider.choose(name, "harddisk")]
     for word in ("best", "rescue"):
         assert provider.choose(name, word).kind == RESCUE
     assert provider.choose(name, "harddisk") == provider.boot_option(name, "harddisk")
@@ -248,6 +252,29 @@ def test_a_fault_that_stays_is_told(hasty, api, provider, fault):
     assert "<" not in caught.value.what
 
 
+@pytest.mark.parametrize(("fault", "error", "what", "todo"), [
+    ("permission", NotAllowed, "You do not have permission to this service", "the permission 'OS Reloads and Rescue Kernel'"),
+    ("not-found", NotFound, "Unable to find object with id", "may have been cancelled"),
+    ("access-denied", NotAllowed, "does not accept these credentials .*Access Denied", "SL_API_KEY"),
+    ("invalid-token", NotAllowed, "does not accept these credentials .*Invalid API token", "SL_API_KEY"),
+    ("outstanding", Busy, "There is currently an outstanding transaction for this server", "Wait until that has ended"),
+    ("refused", Busy, "20 minutes must pass", "Run this again in 20 min"),
+    *[(fault, ProviderError, "failed for 0.3 s at .*RescueLayer", "Try again later") for fault in FAULTS],
+])
+def test_each_failure_ends_in_words(hasty, api, provider, server, name, fault, error, what, todo):
+    """What failed, by which call; whether it may have arrived; what to do."""
+    mark = mark_of(provider, name)
+    api.faults.add("RescueLayer", fault, every=1)
+    with pytest.raises(error, match=what) as caught:
+        provider.switch(name, OPTION, mark)
+    assert todo in caught.value.todo and "<" not in caught.value.what and server.rescues == 0
+    if error is Busy:
+        assert caught.value.state == "This call changed nothing."
+    if error is ProviderError:
+        assert caught.value.state == "Whether it arrived is not known; the next run looks for that first."
+    assert not any(secret in str(caught.value) for secret in api.sensitive())
+
+
 def test_an_api_that_is_not_there(hasty, api):
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/rest/v3.1/"
@@ -280,6 +307,21 @@ def test_a_rescue_and_the_way_out(provider, server, name):
 def test_what_cannot_be_booted(provider, name):
     with pytest.raises(BadInput, match="cannot boot ISO"):
         provider.switch(name, BootOption("iso", "other", "ISO"), mark_of(provider, name))
+
+
+def test_the_rescue_environment_of_windows(api, provider, servers):
+    """Only hardware has it, by the one argument that bootToRescueLayer takes."""
+    option = provider.choose("hw:2001", "windows")
+    assert (provider.is_windows(option), provider.rescue_rank(option)) == (True, None)
+    assert not provider.is_windows(provider.choose("hw:2001", "best"))
+    provider.switch("hw:2001", option, mark_of(provider, "hw:2001"))
+    until(lambda: servers["hw"].active is None)
+    provider.switch("hw:2001", OPTION, mark_of(provider, "hw:2001"))
+    assert [call.args for call in api.log if call.method == "bootToRescueLayer"] == [("WINDOWS",), ()]
+    with pytest.raises(BadInput, match="is a virtual guest, which SoftLayer's API boots into a rescue kernel of Linux") as told:
+        provider.choose("vs:1001", "windows")
+    assert told.value.state == "Nothing was changed." and "Boot from Image" in told.value.todo
+    assert servers["vs"].rescues == 0
 
 
 def test_a_task_is_told_while_it_runs(provider, server, name):
@@ -584,8 +626,8 @@ class MyRecord(_record.Record):
 
 
 @pytest.fixture
-def session(api, server, name, machine, monkeypatch, tmp_path):
-    """Sessions with a machine of two sshds that take turns on one port.
+def session(api, server, name, machine, transport, monkeypatch, tmp_path):
+    """Sessions with a machine of two sshds that take turns on one port, by each transport.
 
     An sshd of a test lets nobody in by a password, so the rescue system knows the user's key here.
     """
@@ -594,6 +636,7 @@ def session(api, server, name, machine, monkeypatch, tmp_path):
 
     machine.server = types.SimpleNamespace(next_boot=next_boot)
     server.primaryIpAddress = "127.0.0.1"
+    monkeypatch.setattr(_session, "EXPECTED_SECONDS", 2.0)
     for module in (_session, _record):
         monkeypatch.setattr(module, "Record", MyRecord)
     login = Login(MyRecord.user, key_file=str(machine.user_key))
@@ -605,7 +648,7 @@ def session(api, server, name, machine, monkeypatch, tmp_path):
                              "installed_host_keys": (machine.installed.host_key,), "soft_timeout": 10.0, "boot_timeout": 10.0,
                              "wait_timeout": 20.0, **more})
         folder = _record.Folder(str(tmp_path / "sessions"), "softlayer", name)
-        return _session.Session(SoftLayerProvider(params(api)), options, folder, lines.append)
+        return _session.Session(SoftLayerProvider(params(api, transport)), options, folder, lines.append)
 
     make.lines = lines
     return make
@@ -675,3 +718,41 @@ def test_a_session_that_hardware_holds_off(servers, api, session, server, machin
         server._refused_until = 0.0
     assert session(reboot_method="hard").leave()["running"] == "installed"
     assert server.reboots == 1
+
+
+def test_a_session_of_windows(servers, api, session, server, machine):
+    """Nobody logs in by SSH, and where the server was bought without a system, there is no password that could be asked for."""
+    server.password = None
+    if server.kind == "vs":
+        with pytest.raises(BadInput, match="is a virtual guest"):
+            session(rescue="windows").enter()
+        assert (server.rescues, writes(api)) == (0, [])
+        return
+    found = session(rescue="windows").enter()
+    assert (found["changed"], found["login"], server.rescues) == (True, None, 1)
+    assert [call.args for call in api.log if call.method == "bootToRescueLayer"] == [("WINDOWS",)]
+    machine.off()
+    again = session(rescue="windows").enter()
+    assert (again["changed"], server.rescues) == (False, 1)
+    with pytest.raises(TargetError, match="does not answer"):
+        session().leave()
+    assert session(force=True, reboot_method="hard").leave()["running"] == "installed"
+    assert (server.rescues, server.reboots) == (1, 1)
+
+
+def test_a_rescue_system_that_is_silent_is_not_rebooted(session, server, machine):
+    """It may be at work, with a file system mounted, or the network between is gone. No property of the server tells."""
+    session().enter()
+    machine.off()
+    with pytest.raises(TargetError, match="which this session brought up, does not answer") as told:
+        session().enter()
+    assert "force=true" in told.value.todo and server.rescues == 1
+    assert session(force=True).enter()["running"] == "rescue"
+    assert server.rescues == 2
+
+
+def test_a_session_that_nobody_logs_in_to_is_not_repeated(session, server, machine):
+    assert session(login="console").enter()["changed"] is True
+    machine.off()
+    assert session(login="console").enter()["changed"] is False
+    assert server.rescues == 1
