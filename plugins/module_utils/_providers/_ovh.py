@@ -27,6 +27,10 @@ _PASSWORD_LINE = re.compile(r"(?:password|mot de passe|contrase\S+a|passwor[dt]|
 _USER_LINE = re.compile(r"(?:user|utilisateur|usuario|benutzer\w*|u\S+ytkownik|utente|login)\s*:\s*(\S+)", re.IGNORECASE)
 
 
+_CHECK_LOG_IN = "Check ovh_application_key, ovh_application_secret and ovh_consumer_key, OVH_* in the environment, or ovh.conf, and that " \
+                "they are of this ovh_endpoint. A consumer key may have expired or not be confirmed yet."
+
+
 class Refused(ProviderError):
     """The API will not do that as things stand: a wrong value, or another job is at work on the server.
 
@@ -106,25 +110,37 @@ class Ovh(Provider):
         errors = self._ovh.exceptions
         try:
             return getattr(self._client, method)(path, _need_auth=need_auth, **body)
+        except AttributeError as exc:
+            # The client takes each refusal for an object, and some, of what stands in front of the API, are none.
+            raise NotAllowed(f"The OVH API refused {method.upper()} {path}, in words that OVH's client cannot read.",
+                             todo=_CHECK_LOG_IN) from exc
         except errors.ResourceNotFoundError as exc:
-            raise NotFound(self._text(exc)) from exc
+            raise NotFound(self._text(exc), todo="It may have ended meanwhile; look at the server in OVH's control panel.") from exc
         except (errors.NotGrantedCall, errors.Forbidden) as exc:
             raise NotAllowed(f"The OVH API key may not {method.upper()} {path}: {self._text(exc)}",
                              todo=f"It needs: {', '.join(self.facts.rights)}.") from exc
         except (errors.NotCredential, errors.InvalidKey, errors.InvalidCredential, errors.OAuth2FailureError) as exc:
-            raise NotAllowed(f"The OVH credentials are not valid: {self._text(exc)}") from exc
+            raise NotAllowed(f"The OVH credentials are not valid: {self._text(exc)}", todo=_CHECK_LOG_IN) from exc
         except errors.ResourceExpiredError as exc:
-            raise ProviderError(f"OVH says that this service has expired: {self._text(exc)}") from exc
+            raise ProviderError(f"OVH says that this service has expired: {self._text(exc)}",
+                                todo="Renew it in OVH's control panel, then run this again.") from exc
         except (errors.BadParametersError, errors.ResourceConflictError) as exc:
-            refused = Refused(f"OVH refused {method.upper()} {path}: {self._text(exc)}")
+            if "Invalid signature" in str(exc):
+                raise NotAllowed(f"The OVH credentials are not valid: {self._text(exc)}",
+                                 todo=f"{_CHECK_LOG_IN} It is the secret that signs.") from exc
+            refused = Refused(f"OVH refused {method.upper()} {path}: {self._text(exc)}",
+                              todo="Another job may be at work on the server: look at its tasks in OVH's control panel, and run this "
+                                   "again when it has ended.")
             refused.conflict = isinstance(exc, errors.ResourceConflictError)
             raise refused from exc
         except errors.APIError as exc:
             if self._transient(exc):
                 raise
             if getattr(getattr(exc, "response", None), "status_code", None) in (401, 403):
-                raise NotAllowed(f"The OVH API refused {method.upper()} {path}: {self._text(exc)}") from exc
-            raise ProviderError(f"OVH refused {method.upper()} {path}: {self._text(exc)}") from exc
+                raise NotAllowed(f"The OVH API refused {method.upper()} {path}: {self._text(exc)}",
+                                 todo=f"{_CHECK_LOG_IN} It needs: {', '.join(self.facts.rights)}.") from exc
+            raise ProviderError(f"OVH refused {method.upper()} {path}: {self._text(exc)}",
+                                todo="If that does not say why, OVH's support asks for the Query-ID in it.") from exc
 
     def _call(self, method: str, path: str, need_auth: bool = True, **body: t.Any) -> t.Any:
         """One call that is safe to repeat, repeated while its failure is one that passes."""
@@ -173,7 +189,9 @@ class Ovh(Provider):
                 return None
 
         def late() -> Exception:
-            return ProviderError(f"The OVH API failed for {self.patience:g} s when asked {what}: {self._text(last[0])}")
+            return ProviderError(f"The OVH API failed for {self.patience:g} s when asked {what}: {self._text(last[0])}",
+                                 state="Whether a request arrived is not known.",
+                                 todo="Run this again later: it looks for that first, and asks again only where none arrived.")
 
         return t.cast(Task, Wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late))
 

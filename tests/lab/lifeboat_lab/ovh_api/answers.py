@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
 class ApiError(Exception):
     """An answer that is no success. more: the keys of its body besides the message."""
 
-    def __init__(self, status: int, message: str, **more: str) -> None:
+    def __init__(self, status: int, message: str, **more: t.Any) -> None:
         super().__init__(message)
         self.status = status
         self.body = {**more, "message": message}
@@ -55,6 +55,15 @@ def check_fields(changes: t.Mapping[str, t.Any], writable: t.Mapping[str, tuple[
 # kind of fault → the answer. 409, 429 and 460 are modelled.
 ANSWERS: dict[str, Callable[[], ApiError]] = {
     "403": lambda: refused(403, "NOT_GRANTED_CALL", "This call has not been granted"),
+    "403-plain": lambda: ApiError(403, "Forbidden"),
+    "iam": lambda: ApiError(403, "User not authorized for this action", **{"class": "Client::Forbidden"},
+                            details={"unauthorizedActionsByIAM": "dedicatedServer:apiovh:put"}),
+    "400": lambda: ApiError(400, "[netbootMode] Given data is not valid", **{"class": "Client::BadRequest"}),
+    "401": lambda: ApiError(401, "You must login first", **{"class": "Client::Unauthorized"}),
+    "forbidden": lambda: refused(403, "FORBIDDEN", "This is forbidden"),
+    "invalid-key": lambda: refused(403, "INVALID_KEY", "This application key is invalid"),
+    "invalid-signature": lambda: refused(400, "INVALID_SIGNATURE", "Invalid signature"),
+    "not-credential": lambda: refused(403, "NOT_CREDENTIAL", "This credential does not exist"),
     "invalid-credential": lambda: refused(403, "INVALID_CREDENTIAL", "This credential is not valid"),
     "404": lambda: ApiError(404, "This service does not exist", **{"class": "Client::NotFound"}),
     "409": lambda: ApiError(409, "An operation is already running on this server", **{"class": "Client::Conflict"}),
@@ -62,6 +71,8 @@ ANSWERS: dict[str, Callable[[], ApiError]] = {
     "460": lambda: ApiError(460, "This service is expired", **{"class": "Client::Expired"}),
     "500": lambda: ApiError(500, "Internal server error", **{"class": "Server::InternalServerError"}),
 }
+# The same for what no ApiError is: a status, and a body as it is.
+BODIES: dict[str, tuple[int, bytes]] = {"403-string": (403, b'"Forbidden"'), "empty": (200, b"")}
 HTML_503 = b"<html><head><title>503</title></head><body><h1>503 Service Unavailable</h1></body></html>"
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from ..clockwork import Clockwork
 from ..wire import Answer, HttpServer, Reset
 from .account import Call, Credential, Mail, Secret
-from .answers import ANSWERS, HTML_503, ApiError, Request, Route, not_found, refused
+from .answers import ANSWERS, BODIES, HTML_503, ApiError, Request, Route, not_found, refused
 from .dedicated import TASK_STATUSES, DedicatedServers, Server
 from .faults import TASK_FAULTS, Faults
 from .vps import VPS_TASK_STATES, AllVps, Vps
@@ -241,6 +241,9 @@ class OvhApi:
             return None
         if kind == "503-html":
             return Answer(503, HTML_503, "text/html")
+        if kind in BODIES:
+            status, body = BODIES[kind]
+            return Answer(status, body)
         error = ANSWERS[kind]()
         return Answer(error.status, json.dumps(error.body).encode())
 

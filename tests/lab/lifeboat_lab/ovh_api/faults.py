@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .answers import ANSWERS
+from .answers import ANSWERS, BODIES
 
 TASK_FAULTS = ("task_ends", "task_hangs", "task_purged")
 
@@ -60,8 +60,9 @@ class Faults:
         """Let calls fail.
 
         method: GET, PUT, POST, DELETE or `*`. path_regex: searched in the path without its version, with its query.
-        kind: `delay` (of `seconds`; the call is carried out afterwards), `403`, `invalid-credential`, `404`, `409`,
-        `429`, `460`, `500`, `503-html`, `reset` (of the connection); or, for the task that a call makes
+        kind: `delay` (of `seconds`; the call is carried out afterwards), one of answers.ANSWERS and answers.BODIES (`403`,
+        `invalid-credential`, `404`, `409`, `429`, `460`, `500` and so on), `503-html`, `reset` (of the connection); or, for
+        the task that a call makes
         (POST …/reboot; of a VPS also POST …/start and …/stop, and PUT), `task_ends` (as `status`: ovhError, customerError,
         cancelled; of a VPS error, blocked, cancelled), `task_hangs` (for ever in `status`, default `doing`), `task_purged`
         (404 from the moment that it is done).
@@ -70,7 +71,7 @@ class Faults:
         acts: the call is carried out nevertheless, and only its answer is lost. resets: whether the machine of a
         faulty task is reset; default: not when it ends badly.
         """
-        if kind not in (*ANSWERS, *TASK_FAULTS, "delay", "503-html", "reset"):
+        if kind not in (*ANSWERS, *BODIES, *TASK_FAULTS, "delay", "503-html", "reset"):
             raise ValueError(f"no such fault: {kind}")
         if status and status not in self._statuses:
             raise ValueError(f"no such status of a task: {status}")

@@ -23,6 +23,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
 )
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE, BootOption
+from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh import Refused
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_dedicated import OvhDedicated
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
@@ -118,6 +119,38 @@ def test_a_fault_that_stays_is_told(api, provider, kind):
     assert isinstance(caught.value, NotFound) == (kind == "404")
     if kind != "404":
         assert "failed for 1 s at GET /dedicated/server/ns100001" in caught.value.what
+
+
+@pytest.mark.parametrize(("kind", "error", "code", "what", "todo"), [
+    ("400", Refused, "provider_error", "refused PUT .*Given data is not valid", "look at its tasks"),
+    ("401", NotAllowed, "not_allowed", "You must login first", "Check ovh_application_key"),
+    ("403", NotAllowed, "not_allowed", "may not PUT .*has not been granted", "It needs: GET"),
+    ("403-plain", NotAllowed, "not_allowed", "refused PUT .*Forbidden", "It needs: GET"),
+    ("403-string", NotAllowed, "not_allowed", "in words that OVH's client cannot read", "Check ovh_application_key"),
+    ("iam", NotAllowed, "not_allowed", "not authorized for this action", "It needs: GET"),
+    ("forbidden", NotAllowed, "not_allowed", "may not PUT .*is forbidden", "It needs: GET"),
+    ("not-credential", NotAllowed, "not_allowed", "not valid: .*does not exist", "Check ovh_application_key"),
+    ("invalid-key", NotAllowed, "not_allowed", "not valid: .*application key is invalid", "Check ovh_application_key"),
+    ("invalid-credential", NotAllowed, "not_allowed", "not valid: .*credential is not valid", "Check ovh_application_key"),
+    ("invalid-signature", NotAllowed, "not_allowed", "not valid: .*Invalid signature", "the secret that signs"),
+    ("404", NotFound, "not_found", "This service does not exist", "may have ended meanwhile"),
+    ("409", Refused, "provider_error", "refused PUT .*already running", "look at its tasks"),
+    ("460", ProviderError, "provider_error", "has expired", "Renew it"),
+    ("429", ProviderError, "provider_error", "failed for 1 s at PUT .*Too many requests", "Try again later"),
+    ("500", ProviderError, "provider_error", "failed for 1 s at PUT .*Internal server error", "Try again later"),
+    ("503-html", ProviderError, "provider_error", "failed for 1 s at PUT ", "Try again later"),
+    ("reset", ProviderError, "provider_error", "failed for 1 s at PUT .*ConnectionError", "Try again later"),
+    ("empty", ProviderError, "provider_error", "failed for 1 s at PUT ", "Try again later"),
+])
+def test_each_failure_ends_in_words(api, provider, server, kind, error, code, what, todo):
+    """All that OVH's client tells apart, and what it cannot read: what failed, by which call, and what to do."""
+    api.faults.add("PUT", ".", kind, every=1)
+    with pytest.raises(error, match=what) as caught:
+        provider.write_settings(NAME, {"monitoring": False})
+    assert type(caught.value) is error and caught.value.code == code
+    assert todo in caught.value.todo and "\n" not in str(caught.value)
+    assert not any(secret in str(caught.value) for secret in api.sensitive())
+    assert server.monitoring is True
 
 
 @pytest.mark.parametrize("kind", ["409", "460"])
@@ -314,9 +347,9 @@ def test_a_call_that_is_not_granted_names_it(api):
 @pytest.mark.parametrize("wrong", ["application_key", "application_secret", "consumer_key"])
 def test_credentials_that_are_wrong(api, wrong):
     provider = OvhDedicated({**params(api), f"ovh_{wrong}": "wrong0wrong"})
-    with pytest.raises(ProviderError) as caught:
+    with pytest.raises(NotAllowed, match=r"not valid|is invalid") as caught:
         provider.read_server(NAME)
-    assert isinstance(caught.value, NotAllowed) == (wrong != "application_secret")
+    assert "Check ovh_application_key" in caught.value.todo
     assert counted(api)["GET"] <= 2
     assert not any(secret in str(caught.value) for secret in api.sensitive())
 
