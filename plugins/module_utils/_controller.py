@@ -17,8 +17,9 @@ from ._errors import BadInput, LifeboatError
 from ._providers._base import Provider
 from ._providers._registry import PROVIDERS, make_provider, provider_name
 from ._session._account import survey
+from ._session._common import Options
 from ._session._record import Folder
-from ._session._session import Options, Session
+from ._session._session import Session
 from ._ssh import Login
 
 Spec = t.Dict[str, t.Dict[str, t.Any]]

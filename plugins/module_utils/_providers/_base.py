@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 import typing as t
 
-from .._errors import BadInput, LifeboatError
+from .._errors import BadInput, LifeboatError, NotFound
 
 HARDDISK = "harddisk"
 RESCUE = "rescue"
@@ -120,9 +120,12 @@ class Provider(abc.ABC):
     def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
         """All boot options of a server, or those of one kind."""
 
-    @abc.abstractmethod
     def boot_option(self, name: str, option_id: str) -> BootOption:
-        """One boot option by its id."""
+        """One boot option by its id; default: looked up in all of them."""
+        for option in self.boot_options(name):
+            if option.id == option_id:
+                return option
+        raise NotFound(f"{name} has no boot option {option_id!r}.", todo="See what it has with lifeboat.rescue.rescue_mode_info.")
 
     @abc.abstractmethod
     def write_settings(self, name: str, changes: t.Mapping[str, t.Any]) -> None:

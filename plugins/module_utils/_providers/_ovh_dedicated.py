@@ -24,12 +24,6 @@ RIGHTS = (
     "PUT /dedicated/server/*",
     "POST /dedicated/server/*/reboot",
 )
-# Only a log-in by password needs these.
-PASSWORD_RIGHTS = (
-    "POST /dedicated/server/*/authenticationSecret",
-    "GET /me/notification/email/history",
-    "GET /me/notification/email/history/*",
-)
 # Windows rescue systems, which take no key.
 WINDOWS = ("WinRescue", "rescue-customer-windows")
 # The kinds of access that can be one to a rescue system, of Linux and of Windows.

@@ -98,12 +98,6 @@ class OvhVps(Ovh):
     def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
         return [option for option in _OPTIONS if kind in (None, option.kind)]
 
-    def boot_option(self, name: str, option_id: str) -> BootOption:
-        for option in _OPTIONS:
-            if option.id == option_id:
-                return option
-        raise NotFound(f"A VPS of OVH has no boot option {option_id!r}.")
-
     def rescue_rank(self, option: BootOption) -> int | None:
         return 0 if option.kind == RESCUE else None
 

@@ -298,12 +298,6 @@ class SoftLayerProvider(Provider):
         options = [DISK, LINUX] + ([WINDOWS] if self._machine(name).kind == "hw" else [])
         return [option for option in options if kind in (None, option.kind)]
 
-    def boot_option(self, name: str, option_id: str) -> BootOption:
-        for option in self.boot_options(name):
-            if option.id == option_id:
-                return option
-        raise NotFound(f"SoftLayer has no boot option {option_id!r} for {name}.")
-
     def choose(self, name: str, wanted: str) -> BootOption:
         if wanted == WINDOWS.name and self._machine(name).kind == "vs":
             raise BadInput(f"{name} is a virtual guest, which SoftLayer's API boots into a rescue kernel of Linux and into nothing else.",

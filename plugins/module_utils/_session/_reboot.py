@@ -18,7 +18,7 @@ from ._record import Reboot, Record
 
 if t.TYPE_CHECKING:
     from .._providers._base import BootOption, Task
-    from ._session import Session
+    from ._common import Common
 
 NAMES = {RESCUE: "the rescue system", INSTALLED: "the installed system", UNKNOWN: "an unknown system"}
 HARD_REBOOTS = 2  # one, and one power cycle more when the wrong system or none came up
@@ -31,7 +31,7 @@ class Rebooting:
     came up, a named error after that.
     """
 
-    def __init__(self, session: Session, record: Record, goal: str, watch: Watch, plain: bool = False,
+    def __init__(self, session: Common, record: Record, goal: str, watch: Watch, plain: bool = False,
                  option: BootOption | None = None):
         self.session = session
         self.options = session.options

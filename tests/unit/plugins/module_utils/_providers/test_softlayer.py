@@ -36,8 +36,8 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._softla
     NOT_KNOWN,
     SoftLayerProvider,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _record, _session
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Options
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common, _record, _session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.softlayer_api import Server, SoftLayerApi
@@ -636,7 +636,7 @@ def session(api, server, name, machine, transport, monkeypatch, tmp_path):
 
     machine.server = types.SimpleNamespace(next_boot=next_boot)
     server.primaryIpAddress = "127.0.0.1"
-    monkeypatch.setattr(_session, "EXPECTED_SECONDS", 2.0)
+    monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
     for module in (_session, _record):
         monkeypatch.setattr(module, "Record", MyRecord)
     login = Login(MyRecord.user, key_file=str(machine.user_key))

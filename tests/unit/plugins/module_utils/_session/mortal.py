@@ -26,7 +26,7 @@ import requests
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils import _controller, _ssh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _openstack, _ovh, _ovh_vps, _softlayer
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _reboot, _session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common, _reboot
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 
 WRITES = re.compile(r"PUT |POST \S*/reboot$|POST \S*/(action|metadata)\b|DELETE |.*SoftLayer_.* (?!get)\w+$")
@@ -35,7 +35,7 @@ WRITES = re.compile(r"PUT |POST \S*/reboot$|POST \S*/(action|metadata)\b|DELETE 
 def hurry():
     """Wait in hundredths of what a controller waits by itself. The order of all it does stays."""
     _ssh.FIRST_SECONDS = 0.05
-    _session.EXPECTED_SECONDS = 2.0
+    _common.EXPECTED_SECONDS = 2.0
     _softlayer.SoftLayerProvider.transaction_shows = 0.3
     _softlayer.REBOOT_SHOWS = 1.0
     for module in (_openstack, _ovh, _ovh_vps, _reboot, _softlayer):

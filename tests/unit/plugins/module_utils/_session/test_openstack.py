@@ -17,9 +17,10 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils import _ssh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import TargetError
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _openstack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._openstack import NOTE, OpenStack
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _reboot, _session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common, _reboot
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Options, Session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 
@@ -60,7 +61,7 @@ def session(nova, web1, machine, tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("OS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(_ssh, "FIRST_SECONDS", 0.05)
-    monkeypatch.setattr(_session, "EXPECTED_SECONDS", 2.0)
+    monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
     for module in (_openstack, _reboot):
         monkeypatch.setattr(module, "Backoff", lambda first, longest, factor=2.0: Backoff(0.02, 0.1))
     cloud, made = nova.cloud("member"), []

@@ -31,10 +31,11 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
 )
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_dedicated import OvhDedicated
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _reboot, _record, _session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common, _reboot, _record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence import RESCUE, Known, Watch
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder, Reboot, Record
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Options, Session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import HostKey, Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 
@@ -55,8 +56,8 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(_ssh, "FIRST_SECONDS", 0.05)
     monkeypatch.setattr(_ovh, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
-    monkeypatch.setattr(_session, "EXPECTED_SECONDS", 2.0)
-    monkeypatch.setattr(_session, "Record", MyRecord)
+    monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
+    monkeypatch.setattr(_common, "Record", MyRecord)
     monkeypatch.setattr(_record, "Record", MyRecord)
 
 

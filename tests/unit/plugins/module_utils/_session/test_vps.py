@@ -17,9 +17,10 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils import _ssh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, LifeboatError, TimedOut
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_vps import OvhVps
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Options, Session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 
@@ -43,7 +44,7 @@ def session(api, vps, machine, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(_ssh, "FIRST_SECONDS", 0.05)
     monkeypatch.setattr(_ovh, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
-    monkeypatch.setattr(_session, "EXPECTED_SECONDS", 2.0)
+    monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
     credentials = {f"ovh_{name}": value for name, value in api.credential.client_arguments().items()}
     lines = []
 
