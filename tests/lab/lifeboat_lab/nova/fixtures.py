@@ -2,17 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What tests against Nova share. A test file that says pytest_plugins = "lifeboat_lab.nova.fixtures" has it."""
+"""What tests against Nova share. A test file that says pytest_plugins = "lifeboat_lab.nova.fixtures" has it.
+
+With LIFEBOAT_CLOUD=openstack-full in the environment it is Nova among all of OpenStack's services, for the tests without the
+mark one_process.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import typing as t
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from . import Event, Nova
+from ..openstack_full import RealCloud
+from . import Nova
+from .cloud import Cloud, Event
 
 
 class Power:
@@ -38,29 +45,30 @@ def nova_power() -> Power:
 
 
 @pytest.fixture(scope="session")
-def running_nova(tmp_path_factory: pytest.TempPathFactory, nova_power: Power) -> Iterator[Nova]:
+def running_nova(tmp_path_factory: pytest.TempPathFactory, nova_power: Power) -> Iterator[Cloud]:
     """One for all tests of a run: it takes seconds to start."""
-    with Nova(tmp_path_factory.mktemp("nova"), nova_power) as nova:
+    kind = RealCloud if os.environ.get("LIFEBOAT_CLOUD") == "openstack-full" else Nova
+    with kind(tmp_path_factory.mktemp("nova"), nova_power) as nova:
         yield nova
 
 
 @pytest.fixture
-def nova(running_nova: Nova, nova_power: Power) -> Iterator[Nova]:
+def nova(running_nova: Cloud, nova_power: Power) -> Iterator[Cloud]:
     """It, with nothing left of the test before."""
-    running_nova.control(rescue_seconds=0, page=1000, faults=[])
+    running_nova.reset()
     nova_power.events.clear()
     nova_power.then = None
     before = set(running_nova.images())
     yield running_nova
     nova_power.then = None
-    running_nova.control(rescue_seconds=0, page=1000, faults=[])
+    running_nova.reset()
     for image in set(running_nova.images()) - before:
-        running_nova.control(no_image=image)
+        running_nova.remove_image(image)
 
 
 @pytest.fixture
-def make_server(nova: Nova) -> Iterator[Callable[..., str]]:
-    """Make servers as Nova.create_server() does; each is deleted after the test."""
+def make_server(nova: Cloud) -> Iterator[Callable[..., str]]:
+    """Make servers as create_server() does; each is deleted after the test."""
     made: list[str] = []
 
     def make(name: str = "web1", **options: t.Any) -> str:
@@ -73,7 +81,7 @@ def make_server(nova: Nova) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
-def connect(nova: Nova) -> Iterator[Callable[..., t.Any]]:
+def connect(nova: Cloud) -> Iterator[Callable[..., t.Any]]:
     """Connections of openstacksdk; each is closed after the test."""
     with contextlib.ExitStack() as stack:
         def make(user: str = "member", **settings: t.Any) -> t.Any:

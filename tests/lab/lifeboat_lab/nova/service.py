@@ -56,6 +56,7 @@ from .driver import Driver, Lab, OldDriver
 # Nova's tests are in this project. The package's name `nova` hides the module of that name in it.
 PROJECT = importlib.import_module("nova.tests.fixtures.nova").PROJECT_ID
 OTHER_PROJECT = "0ther0ther0ther0ther0ther0ther00"
+PROJECT_NAMES = {PROJECT: "lab", OTHER_PROJECT: "elsewhere"}
 PASSWORD = "everybodys-lab-password"
 # Name: project and roles, as keystone has them: a role implies those below it.
 USERS = {
@@ -109,7 +110,7 @@ class Keystone:
         return 201, {"token": {
             "methods": ["password"], "audit_ids": [uuid.uuid4().hex[:22]], "issued_at": _time(now), "expires_at": _time(now + HOURS),
             "user": {"id": user_id(name), "name": name, "domain": domain, "password_expires_at": None},
-            "project": {"id": project, "name": f"project of {name}", "domain": domain}, "is_domain": False,
+            "project": {"id": project, "name": PROJECT_NAMES[project], "domain": domain}, "is_domain": False,
             "roles": [{"id": uuid.uuid5(uuid.NAMESPACE_DNS, role).hex, "name": role} for role in roles],
             "catalog": [self._service("identity", "keystone", "/identity"), self._service("compute", "nova", "/compute/v2.1"),
                         self._service("image", "glance", "/image")],
@@ -235,7 +236,7 @@ class Authenticate:
             return [b"Authentication required"]
         project, roles = USERS[name]
         environ.update({"HTTP_X_IDENTITY_STATUS": "Confirmed", "HTTP_X_USER_ID": user_id(name), "HTTP_X_USER_NAME": name,
-                        "HTTP_X_PROJECT_ID": project, "HTTP_X_PROJECT_NAME": f"project of {name}", "HTTP_X_ROLES": ",".join(roles),
+                        "HTTP_X_PROJECT_ID": project, "HTTP_X_PROJECT_NAME": PROJECT_NAMES[project], "HTTP_X_ROLES": ",".join(roles),
                         "HTTP_X_USER_DOMAIN_ID": "default", "HTTP_X_PROJECT_DOMAIN_ID": "default"})
         return self.app(environ, start_response)
 
