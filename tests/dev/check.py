@@ -277,7 +277,7 @@ def _write_pip_settings(home: Path) -> None:
 
 def tests(bench: Bench, parts: Sequence[str]) -> list[Step]:
     """The tests of these parts that boot no machine."""
-    steps = [_pytest(bench, "unit", "tests/unit", 1800)] if "unit" in parts else []
+    steps = [_pytest(bench, "unit", ["tests/unit"], 1800)] if "unit" in parts else []
     return steps + (_integration(bench) if "integration" in parts else [])
 
 
@@ -287,16 +287,22 @@ def machines(bench: Bench, parts: Sequence[str]) -> list[Step]:
     if "e2e" in parts:
         # A file is a step, so that two can run at a time.
         files = sorted((bench.tree / "tests/e2e").glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True)
-        steps += [_pytest(bench, f"e2e {path.stem[5:]}", f"tests/e2e/{path.name}", 3600) for path in files]
+        steps += [_pytest(bench, f"e2e {path.stem[5:]}", [f"tests/e2e/{path.name}"], 3600) for path in files]
     if "lab" in parts:
-        steps.append(_pytest(bench, "lab", "tests/lab/tests", 1800))
+        steps.append(_pytest(bench, "lab", ["tests/lab/tests"], 1800))
+    if "openstack-full" in parts:
+        # One process, because all of them share one cloud.
+        step = _pytest(bench, "openstack-full", ["tests/openstack_full", "tests/lab/tests/test_nova.py",
+                                                 "tests/unit/plugins/module_utils/_providers/test_openstack.py"], 3600,
+                       "-m", "not one_process")
+        steps.append(dataclasses.replace(step, env={"LIFEBOAT_CLOUD": "openstack-full"}))
     return steps
 
 
-def _pytest(bench: Bench, part: str, directory: str, limit: float) -> Step:
+def _pytest(bench: Bench, part: str, paths: Sequence[str], limit: float, *options: str) -> Step:
     junit = bench.work / f"{part.replace(' ', '-')}.xml"
     live = part != "unit"
-    command = [BIN / "pytest", "-v" if live else "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", directory]
+    command = [BIN / "pytest", "-v" if live else "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", *options, *paths]
     return Step(part, [command], limit, junit=junit, live=live, notes=r"^(SKIPPED .*)$")
 
 
@@ -353,7 +359,7 @@ def main() -> int:
     """Run the parts named in the arguments; 0 when all tests passed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("parts", nargs="+", choices=["lint", "unit", "lab", "e2e", "integration"])
+    parser.add_argument("parts", nargs="+", choices=["lint", "unit", "lab", "e2e", "integration", "openstack-full"])
     arguments = parser.parse_args()
     totals = Totals()
     with tempfile.TemporaryDirectory(prefix="lifeboat.", ignore_cleanup_errors=True) as work:

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from .machine import Machine
-from .nova import Event, Nova
+from .nova import Nova
+from .nova.cloud import Cloud, Event
 from .ovh_api import OvhApi, Server, Vps
 from .softlayer_api import POWER_METHODS, RESCUE_METHODS, SoftLayerApi
 from .softlayer_api import Server as SoftLayerServer
@@ -173,18 +174,28 @@ class OpenStack(Account):
 
     provider = "openstack"
 
-    def __init__(self, directory: Path):
-        """directory: for Nova's files."""
-        self.nova = Nova(directory / "nova", self._press)
+    def __init__(self, directory: Path, cloud: Cloud | None = None):
+        """directory: for Nova's files. cloud: one that runs already and is to be used; by default a Nova of our own."""
+        self._borrowed = cloud is not None
+        self.nova = cloud or Nova(directory / "nova", self._press)
+        self._power: t.Callable[[Event], None] | None = None
         self.servers: dict[str, NovaServer] = {}
         self._passwords: set[str] = set()
 
     def __enter__(self) -> t.Self:
-        self.nova.__enter__()
+        if self._borrowed:
+            self._power, self.nova.power = self.nova.power, self._press
+        else:
+            self.nova.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        self.nova.__exit__(kind, exc, traceback)
+        if not self._borrowed:
+            self.nova.__exit__(kind, exc, traceback)
+            return
+        self.nova.power = self._power
+        for server in self.servers:
+            self.nova.delete_server(server)
 
     def add(self, number: int, name: str, machine: Machine) -> NovaServer:
         server = NovaServer(self.nova.create_server(name, address=machine.address), name, machine)
@@ -230,10 +241,11 @@ class OpenStack(Account):
 PROVIDERS = ("openstack", "ovh_dedicated", "ovh_vps", "softlayer", "softlayer_hardware")
 
 
-def accounts(names: t.Iterable[str], ovh: OvhApi, softlayer: SoftLayerApi, directory: Path) -> dict[str, Account]:
-    """Those named, of PROVIDERS. directory: for what they write."""
+def accounts(names: t.Iterable[str], ovh: OvhApi, softlayer: SoftLayerApi, directory: Path,
+             cloud: Cloud | None = None) -> dict[str, Account]:
+    """Those named, of PROVIDERS. directory: for what they write. cloud: see OpenStack."""
     makers: dict[str, t.Callable[[], Account]] = {
-        "openstack": lambda: OpenStack(directory), "ovh_dedicated": lambda: OvhDedicated(ovh), "ovh_vps": lambda: OvhVps(ovh),
+        "openstack": lambda: OpenStack(directory, cloud), "ovh_dedicated": lambda: OvhDedicated(ovh), "ovh_vps": lambda: OvhVps(ovh),
         "softlayer": lambda: SoftLayer(softlayer), "softlayer_hardware": lambda: SoftLayerHardware(softlayer),
     }
     return {name: makers[name]() for name in names}

@@ -31,6 +31,7 @@ from pathlib import Path
 from .accounts import Account, accounts
 from .images import File, Images, LabError, ensure, prepare
 from .machine import Installed, Machine, Rescue
+from .nova.cloud import Cloud
 from .ovh_api import OvhApi
 from .softlayer_api import SoftLayerApi
 
@@ -89,11 +90,12 @@ class World:
     """See the module."""
 
     def __init__(self, directory: Path, hosts: Sequence[str] | Mapping[str, str] = ("web1",), *, layout: str = "gpt",
-                 files: Mapping[str, File] | None = None, bus: str = "virtio-blk", images: Images | None = None):
+                 files: Mapping[str, File] | None = None, bus: str = "virtio-blk", images: Images | None = None,
+                 cloud: Cloud | None = None):
         """Lay it out; the machines are off.
 
         hosts: names for the inventory, or by name at which provider each is (see accounts()); by default `ovh_dedicated`.
-        layout: of their disks (gpt, mbr). files: put into each installed system first.
+        layout: of their disks (gpt, mbr). files: put into each installed system first. cloud: an OpenStack that runs already.
         """
         self.directory = directory
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,7 +105,7 @@ class World:
         self.sessions = directory / "sessions"
         self.inventory = directory / "inventory.ini"
         self.hosts: dict[str, Host] = {}
-        self._layout, self._files, self._bus = layout, dict(files or {}), bus
+        self._layout, self._files, self._bus, self._cloud = layout, dict(files or {}), bus, cloud
         self._providers = dict(hosts) if isinstance(hosts, Mapping) else dict.fromkeys(hosts, "ovh_dedicated")
         self.accounts: dict[str, Account] = {}
         self._stack = ExitStack()
@@ -132,7 +134,7 @@ class World:
         # The consumer key may also list the servers, as the README asks for.
         self.api.credential.rules += [("GET", "/dedicated/server"), ("GET", "/vps")]
         softlayer = SoftLayerApi(log_file=self.directory / "softlayer.log")
-        self.accounts = accounts(dict.fromkeys(self._providers.values()), self.api, softlayer, self.directory)
+        self.accounts = accounts(dict.fromkeys(self._providers.values()), self.api, softlayer, self.directory, self._cloud)
         machines = {
             name: self._stack.enter_context(Machine(name, [disk], self.directory / name, bus=self._bus, images=self.images,
                                                     rescue_first=self.accounts[provider].rescue_first))

@@ -73,7 +73,7 @@ class Nova(Cloud):
 
     def _start(self) -> None:
         venv = ensure_nova_venv(lambda line: print(line, file=sys.stderr, flush=True))
-        given = {"power_url": self._listen() if self._power else None}
+        given = {"power_url": self._listen() if self.power else None}
         # Nothing of the caller's own cloud must reach it.
         env = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHON")) and "proxy" not in name.lower()}
         with open(self.log, "w", encoding="utf-8") as log:

@@ -26,6 +26,7 @@ class Cloud(abc.ABC):
     """A context manager. directory: for logs and clouds.yaml, made where it is not there.
 
     power: see the package. It is called in threads of its own, for two servers at a time where that comes so.
+    Another one may take its place later, where there was one.
     """
 
     password = "everybodys-lab-password"
@@ -38,7 +39,7 @@ class Cloud(abc.ABC):
         # Ids of the image that servers are made of, and of a rescue system that fits every server.
         self.base_image = ""
         self.rescue_image = ""
-        self._power = power
+        self.power = power
         self._power_server: ThreadingHTTPServer | None = None
         # Our own, by user.
         self._connections: dict[str, t.Any] = {}
@@ -78,7 +79,7 @@ class Cloud(abc.ABC):
     def _stop(self) -> None:
         """End what _start() started, also where it got only halfway."""
 
-    def reset(self) -> None:
+    def reset(self) -> None:  # noqa: B027
         """Forget what a test set. Default: there is nothing."""
 
     @abc.abstractmethod
@@ -94,20 +95,22 @@ class Cloud(abc.ABC):
         """Have an image no more."""
 
     @abc.abstractmethod
-    def create_server(self, name: str, *, address: str | None = None, volume_backed: bool = False, user: str = "admin",
-                      wait: bool = True) -> str:
-        """Make a server, wait until it is ACTIVE, return its id. address: a fixed one on loopback."""
+    def create_server(self, name: str, *, address: str | None = None, volume_backed: bool = False, host: str = "compute",
+                      user: str = "admin", wait: bool = True) -> str:
+        """Make a server, wait until it is ACTIVE, return its id. address: a fixed one on loopback. host: what it runs on."""
 
     # -- power
 
     def _listen(self) -> str:
-        power = t.cast(Callable[[Event], None], self._power)
+        def press(event: Event) -> None:
+            if self.power is not None:
+                self.power(event)
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 try:
-                    power(event)
+                    press(event)
                 except Exception as exc:
                     data = f"{type(exc).__name__}: {exc}".encode()
                     self.send_response(500)
@@ -135,7 +138,8 @@ class Cloud(abc.ABC):
     def cloud(self, name: str) -> dict[str, t.Any]:
         """An entry of clouds.yaml. name: a user, of `member`, `reader`, `admin` and `other`."""
         return {"auth": {"auth_url": f"{self.auth_url}/v3", "username": name, "password": self.password,
-                         "project_name": "elsewhere" if name == "other" else "lab", "user_domain_id": "default", "project_domain_id": "default"},
+                         "project_name": "elsewhere" if name == "other" else "lab",
+                         "user_domain_id": "default", "project_domain_id": "default"},
                 "region_name": "lab", "interface": "public", "identity_api_version": "3"}
 
     def connection(self, name: str = "member", **settings: t.Any) -> t.Any:

@@ -18,11 +18,9 @@ Everything listens on loopback only, or on a socket below directory. Nothing of 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import fcntl
 import hashlib
 import inspect
-import os
 import secrets
 import shutil
 import sys
@@ -106,7 +104,7 @@ class RealCloud(Cloud):
         self._serve("glance", "glance.wsgi.api")
         self._wait()
         self._daemon("nova-scheduler", ["nova-scheduler", *self._settings.arguments("nova")])
-        self._daemon("nova-compute", ["python", "-m", "lifeboat_lab.openstack_full.compute", self._listen() if self._power else "-",
+        self._daemon("nova-compute", ["python", "-m", "lifeboat_lab.openstack_full.compute", self._listen() if self.power else "-",
                                       *self._settings.arguments("nova-compute")])
         self._serve("nova", "nova.wsgi.osapi_compute")
         self._daemon("cinder-scheduler", ["cinder-scheduler", *self._settings.arguments("cinder")])
@@ -315,8 +313,10 @@ class RealCloud(Cloud):
         cinder.set_volume_bootable_status(volume, True)
         return str(volume.id)
 
-    def create_server(self, name: str, *, address: str | None = None, volume_backed: bool = False, user: str = "admin",
-                      wait: bool = True) -> str:
+    def create_server(self, name: str, *, address: str | None = None, volume_backed: bool = False, host: str = "compute",
+                      user: str = "admin", wait: bool = True) -> str:
+        if host != "compute":
+            raise LabError(f"There is no host {host} here.")
         body: dict[str, t.Any] = {"name": name, "flavorRef": "1", "imageRef": self.base_image,
                                   "networks": [{"uuid": NETWORK, **({"fixed_ip": address} if address else {})}]}
         if volume_backed:

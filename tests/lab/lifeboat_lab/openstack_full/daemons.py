@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import time
-import typing as t
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -175,6 +174,3 @@ class RabbitMq:
     def url(user: str, password: str, port: int) -> str:
         """As oslo.messaging wants it."""
         return f"rabbit://{user}:{password}@127.0.0.1:{port}/"
-
-
-Daemons = t.List[Daemon]

@@ -13,7 +13,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-Json = t.Dict[str, t.Any]
+Json = dict[str, t.Any]
 
 NETWORK = str(uuid.uuid5(uuid.NAMESPACE_DNS, "network.lifeboat.invalid"))
 SUBNET = str(uuid.uuid5(uuid.NAMESPACE_DNS, "subnet.lifeboat.invalid"))

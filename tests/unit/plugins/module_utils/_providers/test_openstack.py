@@ -159,6 +159,7 @@ def test_a_server_is_read_by_name_and_by_id(nova, provider, make_server):
         assert found.settings == {"status": "ACTIVE", NOTE: None}
 
 
+@pytest.mark.one_process
 def test_the_floating_address_wins(provider, make_server):
     make_server(address="127.0.0.61", floating="127.0.0.62")
     assert provider.read_server("web1").address == "127.0.0.62"
@@ -238,8 +239,8 @@ def test_the_disk_and_the_images_are_offered(nova, provider, make_server):
     nova.put_image("not yet", status="queued")
     nova.put_image("theirs", visibility="private", owner="elsewhere")
     options = provider.boot_options("web1")
-    assert [(option.id, option.kind, option.name) for option in options] == [
-        ("harddisk", HARDDISK, "harddisk"), (nova.base_image, RESCUE, "debian-13"), (nova.rescue_image, RESCUE, "system-rescue")]
+    assert sorted((option.name, option.id, option.kind) for option in options) == [
+        ("debian-13", nova.base_image, RESCUE), ("harddisk", "harddisk", HARDDISK), ("system-rescue", nova.rescue_image, RESCUE)]
     assert provider.boot_options("web1", HARDDISK) == [DISK]
     assert all(provider.rescue_rank(option) == 0 for option in provider.boot_options("web1", RESCUE))
     assert provider.rescue_rank(DISK) is None
@@ -493,6 +494,7 @@ def test_a_rescue_of_somebody_else_is_unknown(nova, provider, make_server, conne
         provider.switch("web1", provider.choose("web1", "best"), provider.reboot_mark("web1"))
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("after", [True, False])
 @pytest.mark.parametrize("word", ["rescue", "unrescue"])
 def test_a_lost_answer_brings_no_second_time(nova, provider, make_server, nova_power, word, after):
@@ -507,6 +509,7 @@ def test_a_lost_answer_brings_no_second_time(nova, provider, make_server, nova_p
     assert [event["event"] for event in nova_power.events].count(word) == 1
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("word", ["rescue", "unrescue"])
 def test_a_call_that_died_is_not_repeated(nova, provider, make_server, word):
     make_server()
@@ -520,6 +523,7 @@ def test_a_call_that_died_is_not_repeated(nova, provider, make_server, word):
     assert asked(nova, f'"{word}"') == 0
 
 
+@pytest.mark.one_process
 def test_an_image_that_fails_late_fails_with_its_reason_and_can_be_tried_again(nova, provider, make_server, held):
     server = make_server()
     held.set()
@@ -566,6 +570,7 @@ def test_booting_the_disk_of_what_is_not_in_rescue_reboots_it(nova, provider, ma
     assert nova_power.events[0]["type"] == "HARD"
 
 
+@pytest.mark.one_process
 def test_a_hard_reboot(nova, provider, make_server, nova_power):
     make_server()
     mark = provider.reboot_mark("web1")
@@ -582,6 +587,7 @@ def test_there_is_no_reboot_in_rescue(nova, provider, make_server):
         provider.reboot_hard("web1", provider.reboot_mark("web1"))
 
 
+@pytest.mark.one_process
 def test_faults_that_pass_are_waited_for(nova, provider, make_server):
     server = make_server()
     provider.read_server("web1")
