@@ -117,6 +117,10 @@ class OpenStack(Provider):
             return call()
         except (errors.Unauthorized, errors.AuthorizationFailure) as exc:
             raise NotAllowed(f"The OpenStack credentials are not valid: {self._text(exc)}", todo=_CHECK_LOG_IN) from exc
+        except errors.NotFound as exc:
+            # Only keystone's answers to the log-in come as this; a service's are of the library's own kind.
+            raise NotAllowed(f"The OpenStack credentials are not valid: {self._text(exc)}", todo="Look at auth_url, and whether the "
+                             "application credential is still there.") from exc
         except (errors.MissingRequiredOptions, errors.NoMatchingPlugin) as exc:
             raise BadInput(f"The OpenStack credentials are not complete: {self._text(exc)}", todo=_CHECK_LOG_IN) from exc
         except errors.SSLError as exc:

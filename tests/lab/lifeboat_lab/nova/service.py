@@ -97,7 +97,11 @@ class Keystone:
         return 404, {"error": {"code": 404, "title": "Not Found", "message": f"Nothing at {path}."}}, {}
 
     def _new_token(self, body: t.Any) -> Answer:
-        given = body["auth"]["identity"].get("password", {}).get("user", {})
+        identity = body["auth"]["identity"]
+        if "application_credential" in identity:
+            return 404, {"error": {"code": 404, "title": "Not Found", "message":
+                                   f"Could not find Application Credential: {identity['application_credential']['id']}."}}, {}
+        given = identity.get("password", {}).get("user", {})
         name = given.get("name")
         if name not in USERS or given.get("password") != PASSWORD:
             return 401, {"error": {"code": 401, "title": "Unauthorized",

@@ -136,6 +136,14 @@ def test_a_wrong_password_is_told(nova):
         OpenStack(wrong).read_server("web1")
 
 
+def test_an_application_credential_that_is_gone_is_told(nova):
+    auth = {"auth_url": nova.cloud("member")["auth"]["auth_url"], "application_credential_id": "0" * 32,
+            "application_credential_secret": "secret"}
+    with pytest.raises(NotAllowed, match="not valid: Could not find Application Credential") as told:
+        OpenStack({**params(nova), "openstack_auth": auth, "openstack_auth_type": "v3applicationcredential"}).read_server("web1")
+    assert "application credential is still there" in told.value.todo
+
+
 def test_nobody_at_home_is_told(nova):
     wrong = params(nova)
     wrong["openstack_auth"] = {**wrong["openstack_auth"], "auth_url": "http://127.0.0.1:1/v3"}

@@ -176,7 +176,7 @@ class SoftLayer(World):
             next_boot=lambda: types.SimpleNamespace(kind=server.next_boot().kind, ssh_key=machine.user_public))
         self.api, self.server = api, server
         # Nothing at this provider tells whether a reboot of a guest arrived. Who is not sure waits first, and asks later.
-        self.params["boot_timeout"] = 3.0 if server.kind == "vs" else 10.0
+        self.params["boot_timeout"] = 6.0 if server.kind == "vs" else 10.0
 
     def writes(self):
         return self.server.rescues + self.server.reboots
