@@ -86,8 +86,8 @@ class RealCloud(Cloud):
         self._neutron = Neutron()
         names = ("keystone", "glance", "placement", "nova", "cinder")
         secret = secrets.token_hex(16)
-        rabbit = RabbitMq(self._rabbitmq, self.directory / "rabbitmq", self._logs, "openstack", secret)
-        self._daemons += rabbit.daemons
+        rabbit = RabbitMq(self._rabbitmq, self.directory / "rabbitmq", self._logs, "openstack", secret,
+                          self._daemons)
         self._settings = Settings(
             directory=self.directory, venv=self._venv, ports=dict(zip(names, free_ports(len(names)), strict=True)),
             database_socket=Path(self._run.name) / "mariadb.sock", neutron_url=self._neutron.url, password=self.password,

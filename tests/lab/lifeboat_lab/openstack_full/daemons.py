@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
@@ -139,8 +138,8 @@ class RabbitMq:
     port: on loopback. user, password: the only account.
     """
 
-    def __init__(self, root: Path, directory: Path, logs: Path, user: str, password: str):
-        """root: where the packages were unpacked."""
+    def __init__(self, root: Path, directory: Path, logs: Path, user: str, password: str, daemons: list[Daemon]):
+        """root: where the packages were unpacked. daemons: what is started is added to them."""
         found = sorted(root.glob("usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"))
         if not found:
             raise LabError(f"RabbitMQ is not in {root}. ./dev test openstack-full puts it there.")
@@ -161,14 +160,12 @@ class RabbitMq:
             # So that the script becomes the program, whose id is the one that we know.
             RUNNING_UNDER_SYSTEMD="1")
         # It would start one itself, which would outlive it.
-        self.daemons = [Daemon("epmd", [erlang / "bin/epmd", "-address", "127.0.0.1", "-port", str(epmd)], env, logs,
-                               lambda: accepts(epmd))]
-        self.daemons[0].wait(20)
-        self.daemons.append(Daemon("rabbitmq", [found[-1]], env, logs, self._ready))
-
-    def _ready(self) -> bool:
-        log = self.daemons[-1].log.read_text(encoding="utf-8", errors="replace")
-        return re.search("Server startup complete", log) is not None and accepts(self.port)
+        daemons.append(Daemon("epmd", [erlang / "bin/epmd", "-address", "127.0.0.1", "-port", str(epmd)], env, logs,
+                              lambda: accepts(epmd)))
+        daemons[-1].wait(60)
+        log = logs / "rabbitmq.log"
+        daemons.append(Daemon("rabbitmq", [found[-1]], env, logs, lambda: (
+            "Server startup complete" in log.read_text(encoding="utf-8", errors="replace") and accepts(self.port))))
 
     @staticmethod
     def url(user: str, password: str, port: int) -> str:
