@@ -71,7 +71,7 @@ def measure(world: World, directory: Path, rounds: int, peer: Path) -> dict[str,
     calls, said = {}, ""
     tell = {"ansible.builtin.debug": {"msg": "CLOCK={{ clock | to_json }}="}}
     both = {"task": OURS, "server_info": THEIRS}
-    books = {**{name: [task] for name, task in both.items()}, "turns": [task for _ in range(rounds + 1) for task in both.values()]}
+    books = {**{name: [task] for name, task in both.items()}, "turns": [task for turn in range(rounds + 1) for task in both.values()]}
     for name, tasks in books.items():
         book = directory / f"{name}.json"
         book.write_text(json.dumps([{"hosts": "web1", "gather_facts": False, "tasks": [

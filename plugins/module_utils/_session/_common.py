@@ -77,8 +77,8 @@ class Common:
     def __init__(self, provider: Provider | t.Callable[[], Provider], options: Options, folder: Folder,
                  tell: t.Callable[[str], None], check_mode: bool = False):
         """provider: or what makes it, once it is needed: by then the server's SSH port is being looked at."""
-        self._provider: Provider | None = None if callable(provider) else provider
-        self._make_provider = provider
+        self._make_provider: t.Callable[[], Provider] = provider if callable(provider) else lambda: provider
+        self._made: Provider | None = None
         self.options = options
         self.folder = folder
         self.check_mode = check_mode
@@ -96,10 +96,9 @@ class Common:
 
     @property
     def provider(self) -> Provider:
-        if self._provider is None:
-            assert callable(self._make_provider)
-            self._provider = self._make_provider()
-        return self._provider
+        if self._made is None:
+            self._made = self._make_provider()
+        return self._made
 
     def interrupted(self) -> str:
         """What state the server was left in by a call that failed halfway, for the error's sentence."""

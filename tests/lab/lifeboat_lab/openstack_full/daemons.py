@@ -31,7 +31,7 @@ def environment(**more: str) -> dict[str, str]:
 def free_ports(count: int) -> list[int]:
     """So many ports on loopback that nobody has now."""
     with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
+        socks = [stack.enter_context(socket.socket()) for number in range(count)]
         for sock in socks:
             sock.bind(("127.0.0.1", 0))
         return [int(sock.getsockname()[1]) for sock in socks]
