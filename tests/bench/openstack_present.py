@@ -28,6 +28,7 @@ from pathlib import Path
 from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Client, Login, Probe
 from lifeboat_lab.accounts import OpenStack
 from lifeboat_lab.images import ensure
+from lifeboat_lab.nova import Nova
 from lifeboat_lab.world import World
 
 GOAL = 1.0
@@ -66,7 +67,8 @@ def ensure_peer() -> Path:
 def measure(world: World, directory: Path, rounds: int, peer: Path) -> dict[str, object]:
     """Seconds of each task, by turns, and calls of one of them, of a server that is in rescue."""
     account = world.accounts["openstack"]
-    assert isinstance(account, OpenStack)
+    assert isinstance(account, OpenStack) and isinstance(account.nova, Nova)
+    nova = account.nova
     path = f"{os.environ['ANSIBLE_COLLECTIONS_PATH']}:{peer}"
     calls, said = {}, ""
     tell = {"ansible.builtin.debug": {"msg": "CLOCK={{ clock | to_json }}="}}
@@ -76,11 +78,11 @@ def measure(world: World, directory: Path, rounds: int, peer: Path) -> dict[str,
         book = directory / f"{name}.json"
         book.write_text(json.dumps([{"hosts": "web1", "gather_facts": False, "tasks": [
             CLOCK, *(each for task in tasks for each in (task, CLOCK)), tell]}]))
-        account.nova.control()
+        nova.control()
         done = world.ansible_playbook(str(book), ANSIBLE_COLLECTIONS_PATH=path)
         said = done.stdout
         assert done.returncode == 0 and "changed=0" in said, said
-        calls[name] = account.nova.control()["served"]
+        calls[name] = nova.control()["served"]
     # Of the last of the books.
     clock = json.loads(said.split("CLOCK=")[1].split("]=")[0] + "]")
     took = [after - before for before, after in itertools.pairwise(clock)][2:]
