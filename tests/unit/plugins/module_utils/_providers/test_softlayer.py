@@ -637,7 +637,7 @@ def session(api, server, name, machine, transport, monkeypatch, tmp_path):
     machine.server = types.SimpleNamespace(next_boot=next_boot)
     server.primaryIpAddress = "127.0.0.1"
     monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
-    for module in (_session, _record):
+    for module in (_common, _record):
         monkeypatch.setattr(module, "Record", MyRecord)
     login = Login(MyRecord.user, key_file=str(machine.user_key))
     lines = []
