@@ -130,11 +130,9 @@ def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]] = (
     found = {path: device for path, device in found.items() if path not in views and not views.intersection(device.on)}
     for device in found.values():
         device.below = [path for path in device.below if path in found]
-    if found:
-        # Read from the devices themselves, as udev may be absent or late. It fails when any device has nothing to tell.
-        for path, tags in _tags(run(["blkid", "-p", "-o", "export", *found], check=False).out):
-            if path in found:
-                found[path].tag = tags
+    for path, tags in _probe(run, list(found.values())):
+        if path in found:
+            found[path].tag = tags
     links = {kind: kernel.links(kind) for kind in ("by-id", "by-path")}
     for name, path in links["by-id"].items():
         if path in found:
@@ -166,6 +164,28 @@ def _int(value: t.Any) -> int:
         return int(value)
     except (TypeError, ValueError):
         return 0
+
+
+def _probe(run: Runner, devices: t.Sequence[Device]) -> t.Iterator[tuple[str, dict[str, str]]]:
+    """The tags of each device that has some, read from the devices themselves, as udev may be absent or late."""
+    # blkid ends at the first device that it knows nothing of, or too much. So those without any signature are left out, as
+    # far as wipefs can tell, and it is called again for those behind such a one.
+    bare = [device.path for device in devices if device.kind != "part" and not device.below]
+    empty: set[str] = set()
+    if bare:
+        done = run(["wipefs", "--no-act", "--noheadings", "--output", "DEVICE", "--", *bare], check=False)
+        if done.rc == 0:
+            marked = set(done.out.split())
+            empty = {path for path in bare if os.path.basename(path) not in marked}
+    rest = [device.path for device in devices if device.path not in empty]
+    while rest:
+        done = run(["blkid", "-p", "-o", "export", "--", *rest], check=False)
+        told = list(_tags(done.out))
+        yield from told
+        if done.rc == 0:
+            return
+        last = max((rest.index(path) for path, _tags in told if path in rest), default=-1)
+        rest = rest[last + 2:]
 
 
 def _tags(text: str) -> t.Iterator[tuple[str, dict[str, str]]]:

@@ -24,17 +24,32 @@ def node(name, number, kind, children=()):
             "children": [node(*child) for child in children]}
 
 
-class Script(_run.Runner):
-    """Plays the conversation: each command that is expected, and what it prints."""
+class Tools(_run.Runner):
+    """Answers as lsblk, wipefs and blkid do. blkid: the paragraphs that it can print."""
 
-    def __init__(self, conversation):
+    def __init__(self, tree, blkid=""):
         super().__init__()
-        self.conversation = list(conversation)
+        self.tree = tree
+        self.blkid = {part.split("\n")[0].partition("=")[2]: part for part in blkid.strip().split("\n\n")}
+        self.calls = []
 
     def __call__(self, argv, **options):
-        expected, result = self.conversation.pop(0)
-        assert list(argv) == expected
-        return result
+        self.calls.append(list(argv))
+        program, asked = argv[0], argv[argv.index("--") + 1:] if "--" in argv else []
+        if program == "lsblk":
+            assert argv[1:] == ["--json", "--bytes", "--paths", "--output", _devices._COLUMNS]
+            return _run.Result(0, self.tree if isinstance(self.tree, str) else json.dumps({"blockdevices": self.tree}), "")
+        if program == "wipefs":
+            assert argv[1:-len(asked)] == ["--no-act", "--noheadings", "--output", "DEVICE", "--"]
+            return _run.Result(0, "".join(f"{pathlib.Path(path).name}\n" for path in asked if path in self.blkid), "")
+        assert argv[:5] == ["blkid", "-p", "-o", "export", "--"]
+        told = []
+        for path in asked:
+            if path not in self.blkid:
+                # As blkid 2.38 does: that is the end.
+                return _run.Result(2, "\n\n".join(told), "")
+            told.append(self.blkid[path])
+        return _run.Result(0, "\n\n".join(told), "")
 
 
 class Said(_kernel.Kernel):
@@ -71,23 +86,9 @@ def look(device):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_devices(case):
-    paths = []
-
-    def collect(nodes):
-        for each in nodes:
-            if each["name"] not in paths and case["expect"].get(each["name"], {}) is not None:
-                paths.append(each["name"])
-            collect(each["children"])
-
     tree = [node(*each) for each in case["lsblk"]]
-    collect(tree)
-    run = Script([
-        (["lsblk", "--json", "--bytes", "--paths", "--output", _devices._COLUMNS],
-         _run.Result(0, json.dumps({"blockdevices": tree}), "")),
-        (["blkid", "-p", "-o", "export", *paths], _run.Result(2, case.get("blkid", ""), "")),
-    ][:2 if paths else 1])
+    run = Tools(tree, case.get("blkid", ""))
     devices = _devices.discover(run, Said(case), {tuple(each) for each in case.get("ours", [])})
-    assert not run.conversation
     for path, expected in case["expect"].items():
         if expected is None:
             assert path not in devices.all
@@ -98,27 +99,41 @@ def test_devices(case):
 def test_a_hundred_disks_cost_in_step(monkeypatch):
     """Twice the devices, about twice the work: counted, not timed."""
     def work(count):
-        case = {"lsblk": [[f"/dev/sd{number}", f"8:{number}", "disk", [[f"/dev/sd{number}p1", f"9:{number}", "part"]]]
-                          for number in range(count)]}
-        run = Script([([*["lsblk", "--json", "--bytes", "--paths", "--output"], _devices._COLUMNS], _run.Result(
-            0, json.dumps({"blockdevices": [node(*each) for each in case["lsblk"]]}), ""))])
-        calls = []
-        monkeypatch.setattr(Script, "__call__", lambda self, argv, **options: (
-            calls.append(argv), self.conversation.pop(0)[1] if self.conversation else _run.Result(2, "", ""))[1])
-        monkeypatch.setattr(Said, "claimed", lambda self, path: calls.append(path))
-        _devices.discover(run, Said(case))
-        return len(calls)
+        disks = [node(f"/dev/sd{number}", f"8:{number}", "disk", [[f"/dev/sd{number}p1", f"9:{number}", "part"]])
+                 for number in range(count)]
+        looked = []
+        monkeypatch.setattr(Said, "claimed", lambda self, path: looked.append(path))
+        run = Tools(disks, "\n\n".join(f"DEVNAME=/dev/sd{number}{part}\nTYPE=x" for number in range(count) for part in ("", "p1")))
+        _devices.discover(run, Said({}))
+        return len(run.calls), len(looked)
 
-    assert work(100) == 102
-    assert work(200) == 202
+    assert work(100) == (2, 100)
+    assert work(200) == (2, 200)
+
+
+def test_what_is_empty_hides_nothing_behind_it():
+    """blkid ends at the first device that it has nothing to say of."""
+    disks = [node(f"/dev/sd{letter}", f"8:{number}", "disk") for number, letter in enumerate("abcdef")]
+    run = Tools(disks, "DEVNAME=/dev/sdb\nTYPE=ext4\n\nDEVNAME=/dev/sde\nTYPE=xfs")
+    found = _devices.discover(run, Said({}))
+    assert [device.type for device in found] == ["", "ext4", "", "", "xfs", ""]
+    assert [call[0] for call in run.calls] == ["lsblk", "wipefs", "blkid"]
+
+
+def test_what_blkid_is_confused_by_hides_nothing_behind_it():
+    """wipefs finds signatures there, and blkid ends, because there are too many."""
+    disks = [node(f"/dev/sd{letter}", f"8:{number}", "disk", [[f"/dev/sd{letter}1", f"9:{number}", "part"]])
+             for number, letter in enumerate("abc")]
+    run = Tools(disks, "".join(f"DEVNAME=/dev/sd{letter}\nPTTYPE=gpt\n\n" for letter in "abc") + "DEVNAME=/dev/sdc1\nTYPE=xfs")
+    found = _devices.discover(run, Said({}))
+    assert [device.type for device in found] == ["", "", "", "", "", "xfs"]
+    assert [call[0] for call in run.calls] == ["lsblk", "blkid", "blkid", "blkid"]
 
 
 @pytest.mark.parametrize("output", ["", "[]", "null", "{}", '{"blockdevices": 3}', "\x00"])
 def test_lsblk_gone_mad(output):
-    run = Script([(["lsblk", "--json", "--bytes", "--paths", "--output", _devices._COLUMNS],
-                   _run.Result(0, output, ""))])
     try:
-        assert list(_devices.discover(run, Said({}))) == []
+        assert list(_devices.discover(Tools(output), Said({}))) == []
     except TargetError as exc:
         assert "lsblk" in exc.what
 

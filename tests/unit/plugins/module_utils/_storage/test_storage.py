@@ -194,6 +194,30 @@ def storage(runner=None, patience=10):
 # What is found ------------------------------------------------------------------------------------------------------
 
 
+def test_a_disk_without_content_hides_nothing_behind_it(image, tmp_path):
+    """blkid ends at the first device that it has nothing to say of."""
+    (tmp_path / "blank.img").write_bytes(bytes(1 << 20))
+    blank = sh('losetup --find --show "$1"', tmp_path / "blank.img")
+
+    def behind(disk):
+        def work():
+            found = storage().info()
+            assert [each["root"] for each in found["systems"] if each["root"].startswith(disk)] == [f"{disk}p2"]
+            assert blank in [each["device"] for each in found["disks"]]
+        alone(work)
+
+    try:
+        for dummy in range(10):
+            with attached(image) as disk:
+                # Another test may have given back one with a lower number meanwhile.
+                if int(blank[len("/dev/loop"):]) < int(disk[len("/dev/loop"):]):
+                    behind(disk)
+                    return
+        pytest.fail("no loop device is to be had behind the first one")
+    finally:
+        sh('losetup -d "$1"', blank)
+
+
 def test_info_finds_the_system_and_changes_nothing(disk):
     def work():
         world, before = World(disk), digest(disk)
