@@ -207,7 +207,7 @@ def test_a_disk_without_content_hides_nothing_behind_it(image, tmp_path):
         alone(work)
 
     try:
-        for dummy in range(10):
+        for _dummy in range(10):
             with attached(image) as disk:
                 # Another test may have given back one with a lower number meanwhile.
                 if int(blank[len("/dev/loop"):]) < int(disk[len("/dev/loop"):]):
