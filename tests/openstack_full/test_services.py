@@ -9,8 +9,6 @@ What the provider does in each state of a server is in its unit tests, which run
 
 from __future__ import annotations
 
-import os
-import time
 import uuid
 
 import pytest
@@ -19,18 +17,14 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import Bad
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _openstack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._openstack import DISK, NOTE, OpenStack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
+from lifeboat_lab.waiting import until
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
+def alone(monkeypatch, nobody):
     """No credentials of the person who runs the tests."""
-    for name in list(os.environ):
-        if name.startswith("OS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_openstack, "Backoff", lambda first, longest, factor: Backoff(0.1, 0.5))
 
 
@@ -56,12 +50,11 @@ def admin(connect):
 
 def end(provider, task, seconds=60.0):
     """The task when it is no longer running."""
-    deadline = time.monotonic() + seconds
-    while task.state == "running":
-        assert time.monotonic() < deadline, "the task did not end"
-        time.sleep(0.1)
-        task = provider.read_task("web1", task.id)
-    return task
+    def ended():
+        now = provider.read_task("web1", task.id)
+        return now if now.state != "running" else None
+
+    return until(ended, seconds, "The task did not end.", every=0.1) if task.state == "running" else task
 
 
 def rescue(provider, wanted="best"):
@@ -182,9 +175,7 @@ def test_an_image_that_was_switched_off_meanwhile_fails_late_and_another_helps(n
     admin.image.deactivate_image(image)
     task = provider.switch("web1", option, provider.reboot_mark("web1"))
     nova.wait_for(server, "ERROR", 60)
-    deadline = time.monotonic() + 30
-    while "is unacceptable" not in provider.read_task("web1", task.id).text and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: "is unacceptable" in provider.read_task("web1", task.id).text, 30, every=0.1)
     told = provider.read_task("web1", task.id)
     assert (told.state, f"Image {image} is unacceptable" in told.text) == ("failed", True)
     provider.check_rights("web1")

@@ -21,7 +21,6 @@ import os
 import shlex
 import socket
 import subprocess
-import time
 import typing as t
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -34,6 +33,7 @@ from .machine import Installed, Machine, Rescue
 from .nova.cloud import Cloud
 from .ovh_api import OvhApi
 from .softlayer_api import SoftLayerApi
+from .waiting import until
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -78,12 +78,9 @@ class Host:
 
     def wait_for_ssh(self, timeout: float) -> None:
         """Wait until the installed system lets the administrator in. Raises LabError after so many seconds."""
-        until = time.monotonic() + timeout
         # One patient attempt after the other: an impatient one starves a machine that boots under emulation.
-        while not (self.banner(min(10.0, timeout)) and self.ssh("true").returncode == 0):
-            if time.monotonic() > until:
-                raise LabError(f"{self.name} lets nobody in by SSH within {timeout:g} s; see {self.machine.boots[-1].console}")
-            time.sleep(0.3)
+        until(lambda: bool(self.banner(min(10.0, timeout))) and self.ssh("true").returncode == 0, timeout,
+              lambda: f"{self.name} lets nobody in by SSH within {timeout:g} s; see {self.machine.boots[-1].console}", every=0.3)
 
 
 class World:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ import pytest
 from lifeboat_lab.images import File, Images, LabError, ensure, prepare
 from lifeboat_lab.inspect import diff_manifests, inspect_disk
 from lifeboat_lab.machine import Faults, Installed, Machine, Rescue, make_host_keys
+from lifeboat_lab.waiting import until
 
 PATIENCE = 240  # seconds for what takes 5 to 30 on a machine with nothing else to do
 PASSWORD = "pass word, with $igns"
@@ -89,13 +90,6 @@ def log_in(machine: Machine, key: Key, command: str = "true") -> str:
             return done.stdout.strip()
         assert time.monotonic() < deadline, (done.stdout, machine.errors, machine.boots[-1].console.read_text()[-2000:])
         time.sleep(0.2)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_rescue_is_what_was_asked_for(images: Images, key: Key, tmp_path: Path) -> None:

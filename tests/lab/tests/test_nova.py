@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 import uuid
 
 import openstack
@@ -16,6 +15,7 @@ import pytest
 
 from lifeboat_lab.images import LabError
 from lifeboat_lab.nova import Nova, ensure_nova_venv
+from lifeboat_lab.waiting import until
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
 
@@ -41,14 +41,6 @@ def state(nova, server):
 
 def act(compute, server, body, microversion="2.87"):
     return compute.post(f"/servers/{server}/action", json=body, microversion=microversion)
-
-
-def until(question, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.01)
-    return answer
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import pytest
 import requests
 
 from lifeboat_lab.ovh_api import MailOptions, OvhApi, Server, boot_entries
+from lifeboat_lab.waiting import until
 
 NAME = "ns100001.ip-192-0-2.eu"
 PATH = f"/dedicated/server/{NAME}"
@@ -64,15 +65,6 @@ def client(api):
 
 def client_of(credential, **arguments):
     return ovh.Client("lab", **{**credential.client_arguments(), **arguments})
-
-
-def until(question, seconds=5.0):
-    """Ask again and again until the answer is true; give it back."""
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.002)
-    return answer
 
 
 def reboot_done(client):

@@ -10,7 +10,6 @@ import html
 import json
 import math
 import re
-import time
 from itertools import pairwise
 from urllib.parse import quote
 
@@ -18,6 +17,7 @@ import ovh
 import pytest
 
 from lifeboat_lab.ovh_api import MINIMUM_RULES, MailOptions, OvhApi, Server, Vps
+from lifeboat_lab.waiting import until
 
 NAME = "vps-000e0e00.vps.ovh.ca"
 PATH = f"/vps/{NAME}"
@@ -63,15 +63,6 @@ def client(api):
 
 def client_of(credential):
     return ovh.Client("lab", **credential.client_arguments())
-
-
-def until(question, seconds=5.0):
-    """Ask again and again until the answer is true; give it back."""
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.002)
-    return answer
 
 
 def shown(client):

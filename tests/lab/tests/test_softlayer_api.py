@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 import socket
 import subprocess
@@ -21,8 +20,10 @@ import SoftLayer
 from SoftLayer.exceptions import SoftLayerAPIError, TransportError
 
 from lifeboat_lab.softlayer_api import OUTSTANDING, Server, SoftLayerApi, masked, parse_mask
+from lifeboat_lab.waiting import until
 
 QUICK = {"RESCUE_SETUP": 0.01, "RESCUE_BOOT": 0.02}
+pytestmark = pytest.mark.usefixtures("nobody")
 SLCLI = pathlib.Path(sys.executable).parent / "slcli"
 
 
@@ -44,15 +45,6 @@ def with_machine(*args, **more):
     server = Server(*args, power=Machine(), rescue_seconds=dict(QUICK), **more)
     server.power.server = server
     return server
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
-    """No credentials of the person who runs the tests."""
-    for name in list(os.environ):
-        if name.startswith("SL_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 @pytest.fixture
@@ -84,15 +76,6 @@ def client(api, transport):
 def client_of(api, transport="xmlrpc", **more):
     url = api.rest_url if transport == "rest" else api.url
     return SoftLayer.create_client_from_env(**{**api.credential.client_arguments(), "endpoint_url": url, "timeout": 10, **more})
-
-
-def until(question, seconds=5.0):
-    """Ask again and again until the answer is true; give it back."""
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.002)
-    return answer
 
 
 def refused(code, text):

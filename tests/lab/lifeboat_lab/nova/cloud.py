@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import json
 import threading
-import time
 import typing as t
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from ..recipe import LabError
+from ..waiting import until
 
 Event = Mapping[str, t.Any]
 
@@ -173,21 +173,19 @@ class Cloud(abc.ABC):
 
     def wait_for(self, server_id: str, status: str, timeout: float = 30.0) -> str:
         """Wait until a server has a status and no task under way; returns its id."""
-        until = time.monotonic() + timeout
-        while True:
+        def settled() -> bool:
             server = self.show(server_id)
-            if (server["status"], server["OS-EXT-STS:task_state"]) == (status, None):
-                return server_id
-            if time.monotonic() > until:
-                raise LabError(f"{server_id} is {server['status']}, not {status}: {server.get('fault')}")
-            time.sleep(0.02)
+            return (server["status"], server["OS-EXT-STS:task_state"]) == (status, None)
+
+        def otherwise() -> str:
+            server = self.show(server_id)
+            return f"{server_id} is {server['status']}, not {status}: {server.get('fault')}"
+
+        until(settled, timeout, otherwise, every=0.02)
+        return server_id
 
     def delete_server(self, server_id: str) -> None:
         """Delete a server and wait until it is gone."""
         compute = self._connection("admin").compute
         compute.delete(f"/servers/{server_id}")
-        until = time.monotonic() + 30
-        while compute.get(f"/servers/{server_id}").status_code != 404:
-            if time.monotonic() > until:
-                raise LabError(f"{server_id} cannot be deleted.")
-            time.sleep(0.02)
+        until(lambda: compute.get(f"/servers/{server_id}").status_code == 404, 30, f"{server_id} cannot be deleted.", every=0.02)

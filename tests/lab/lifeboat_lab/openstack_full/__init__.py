@@ -25,7 +25,6 @@ import secrets
 import shutil
 import sys
 import tempfile
-import time
 import typing as t
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ import requests
 from ..nova.cloud import Cloud, Event
 from ..recipe import LabError
 from ..venvs import cache, ensure_venv
+from ..waiting import until
 from .config import Settings, write
 from .daemons import Daemon, RabbitMq, accepts, environment, free_ports, make_mariadb, mariadb, mariadb_version, run
 from .neutron import NETWORK, Neutron
@@ -239,16 +239,17 @@ class RealCloud(Cloud):
 
     def _wait_for_services(self) -> None:
         """Until servers and volumes can be made."""
-        until = time.monotonic() + 120
-        missing = "nothing"
-        while time.monotonic() < until:
-            missing = self._missing()
-            if not missing:
-                return
-            for daemon in self._daemons:
-                daemon.wait(1)
-            time.sleep(0.1)
-        raise LabError(f"{missing} is not there after 120 s; see {self._logs}")
+        missing = ["nothing"]
+
+        def there() -> bool:
+            missing[0] = self._missing()
+            if missing[0]:
+                # One that has ended says so.
+                for daemon in self._daemons:
+                    daemon.wait(1)
+            return not missing[0]
+
+        until(there, 120, lambda: f"{missing[0]} is not there after 120 s; see {self._logs}", every=0.1)
 
     def _missing(self) -> str:
         connection = self._connection("admin")

@@ -12,11 +12,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..recipe import LabError
+from ..waiting import until
 
 SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -69,14 +69,17 @@ class Daemon:
 
     def wait(self, seconds: float) -> None:
         """Wait until it is ready. Raises LabError with its last words where it ends before, or takes longer."""
-        until = time.monotonic() + seconds
-        while not self.ready():
-            ended = self.process.poll() is not None
-            if ended or time.monotonic() > until:
-                words = self.log.read_text(encoding="utf-8", errors="replace")[-3000:]
-                raise LabError(f"{self.name} {'ended' if ended else f'is not ready after {seconds:g} s'}; its last words in "
-                               f"{self.log}:\n{words}")
-            time.sleep(0.05)
+        def words(what: str) -> str:
+            return f"{self.name} {what}; its last words in {self.log}:\n" + \
+                self.log.read_text(encoding="utf-8", errors="replace")[-3000:]
+
+        def there() -> bool:
+            ready = self.ready()
+            if not ready and self.process.poll() is not None:
+                raise LabError(words("ended"))
+            return ready
+
+        until(there, seconds, lambda: words(f"is not ready after {seconds:g} s"), every=0.05)
 
     def ask_to_end(self) -> None:
         """Tell it, and do not wait."""

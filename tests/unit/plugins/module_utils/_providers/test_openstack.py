@@ -7,10 +7,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
-import time
 
 import pytest
 
@@ -25,6 +23,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base i
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._openstack import DISK, NOTE, UNKNOWN, OpenStack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
+from lifeboat_lab.waiting import until
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
 # The library warns of parts of itself, whoever uses it.
@@ -32,13 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
+def alone(monkeypatch, nobody):
     """No credentials of the person who runs the tests, and no patience of minutes."""
-    for name in list(os.environ):
-        if name.startswith("OS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_openstack, "Backoff", lambda first, longest, factor: Backoff(0.01, 0.05))
     monkeypatch.setattr(OpenStack, "patience", 3.0)
 
@@ -79,12 +73,11 @@ def held(nova_power):
 
 def end(provider, task, name="web1", seconds=20.0):
     """The task when it is no longer running."""
-    deadline = time.monotonic() + seconds
-    while task.state == "running":
-        assert time.monotonic() < deadline, "the task did not end"
-        time.sleep(0.02)
-        task = provider.read_task(name, task.id)
-    return task
+    def ended():
+        now = provider.read_task(name, task.id)
+        return now if now.state != "running" else None
+
+    return until(ended, seconds, "The task did not end.", every=0.02) if task.state == "running" else task
 
 
 def rescue(provider, nova, name="web1"):
@@ -354,11 +347,12 @@ def test_a_rescue_that_nova_ended_by_itself_shows(nova, provider, make_server, n
     server = make_server()
     rescue(provider, nova)
     mark = provider.reboot_mark("web1")
-    deadline = time.monotonic() + 20
-    while "unrescue" not in nova_power.names(server):
-        assert time.monotonic() < deadline
+
+    def ended():
         nova.end_rescues(1)
-        time.sleep(0.1)
+        return "unrescue" in nova_power.names(server)
+
+    until(ended, every=0.1)
     nova.wait_for(server, "ACTIVE")
     found = provider.read_server("web1")
     assert (found.boot, found.settings) == ("harddisk", {"status": "ACTIVE", NOTE: nova.rescue_image})
@@ -540,9 +534,7 @@ def test_an_image_that_fails_late_fails_with_its_reason_and_can_be_tried_again(n
     nova.put_image("empty", id=image, size=0)
     task = provider.switch("web1", option, provider.reboot_mark("web1"))
     nova.wait_for(server, "ERROR")
-    deadline = time.monotonic() + 10
-    while "is unacceptable" not in provider.read_task("web1", task.id).text and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: "is unacceptable" in provider.read_task("web1", task.id).text, 10, every=0.02)
     task = provider.read_task("web1", task.id)
     assert (task.state, "is unacceptable" in task.text) == ("failed", True)
     held.clear()

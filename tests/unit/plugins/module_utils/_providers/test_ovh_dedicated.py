@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -28,6 +27,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_de
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.ovh_api import MailOptions, OvhApi, Server, boot_entries
+from lifeboat_lab.waiting import until
 
 NAME = "ns100001.ip-192-0-2.eu"
 PATH = f"/dedicated/server/{NAME}"
@@ -36,13 +36,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + 42 * "0"
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
+def alone(monkeypatch, nobody):
     """No credentials of the person who runs the tests, and no patience of minutes."""
-    for name in list(os.environ):
-        if name.startswith("OVH_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_ovh, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
     monkeypatch.setattr(OvhDedicated, "patience", 1.0)
 
@@ -55,14 +50,6 @@ def params(api, credential=None):
 @pytest.fixture
 def provider(api):
     return OvhDedicated(params(api))
-
-
-def until(question, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.002)
-    return answer
 
 
 def counted(api):

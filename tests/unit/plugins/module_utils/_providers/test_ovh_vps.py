@@ -9,8 +9,6 @@ from __future__ import annotations
 import collections
 import json
 import math
-import os
-import time
 
 import pytest
 
@@ -27,6 +25,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_vp
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.ovh_api import MINIMUM_RULES, MailOptions, OvhApi, Vps
+from lifeboat_lab.waiting import until
 
 NAME = "vps-000e0e00.vps.ovh.ca"
 PATH = f"/vps/{NAME}"
@@ -35,13 +34,8 @@ OLD = {"offerType": "cloud", "version": "2014v1"}
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
+def alone(monkeypatch, nobody):
     """No credentials of the person who runs the tests, and no patience of minutes."""
-    for name in list(os.environ):
-        if name.startswith("OVH_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
     for module in (_ovh, _ovh_vps):
         monkeypatch.setattr(module, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
     monkeypatch.setattr(OvhVps, "patience", 1.0)
@@ -78,14 +72,6 @@ def rescue(provider):
 @pytest.fixture
 def disk(provider):
     return provider.choose(NAME, "harddisk")
-
-
-def until(question, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.002)
-    return answer
 
 
 def mark_of(provider):

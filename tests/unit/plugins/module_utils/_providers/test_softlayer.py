@@ -41,6 +41,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common i
 from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.softlayer_api import Server, SoftLayerApi
+from lifeboat_lab.waiting import until
 
 FAULTS = ["500", "503-html", "429", "internal", "reset"]
 QUICK = {"RESCUE_SETUP": 0.01, "RESCUE_BOOT": 0.01}
@@ -50,13 +51,8 @@ OPTION = BootOption("rescue", RESCUE, "rescue")
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
+def alone(monkeypatch, nobody):
     """No credentials of the person who runs the tests, and no patience of minutes."""
-    for name in list(os.environ):
-        if name.startswith("SL_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_softlayer, "Backoff", lambda first, longest, factor=1.5: Backoff(0.005, 0.02))
     monkeypatch.setattr(SoftLayerProvider, "patience", 5.0)
     monkeypatch.setattr(SoftLayerProvider, "transaction_shows", 0.3)
@@ -109,14 +105,6 @@ def params(api, transport="xmlrpc", credential=None):
 @pytest.fixture
 def provider(api, transport):
     return SoftLayerProvider(params(api, transport))
-
-
-def until(question, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.002)
-    return answer
 
 
 def mark_of(provider, name):

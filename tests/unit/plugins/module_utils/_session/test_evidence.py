@@ -28,6 +28,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import (
     make_key_pair,
     public_key_of,
 )
+from lifeboat_lab.waiting import until
 
 DISK, FAMILIAR, PINNED, OTHER = (HostKey("ssh-ed25519", name) for name in (b"disk", b"familiar", b"pinned", b"other"))
 KNOWN = Known((DISK,), (FAMILIAR,), PINNED)
@@ -188,13 +189,6 @@ def one_look_for(sshd, seconds):
 
 
 # A look ahead
-
-
-def until(question, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.005)
 
 
 def ahead_of(sshd, logins, known=None):

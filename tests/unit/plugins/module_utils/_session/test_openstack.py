@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import getpass
-import os
-import time
 import types
 
 import pytest
@@ -23,6 +21,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record i
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
+from lifeboat_lab.waiting import until
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
 # The library warns of parts of itself, whoever uses it.
@@ -55,11 +54,8 @@ def web1(nova, nova_power, make_server, machine):
 
 
 @pytest.fixture
-def session(nova, web1, machine, tmp_path, monkeypatch):
+def session(nova, web1, machine, tmp_path, monkeypatch, nobody):
     """Make sessions. These sshds take no password, so the key of the user is what lets in, where it does."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in [name for name in os.environ if name.startswith("OS_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setattr(_ssh, "FIRST_SECONDS", 0.05)
     monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
     for module in (_openstack, _reboot):
@@ -82,11 +78,11 @@ def session(nova, web1, machine, tmp_path, monkeypatch):
 
 def end_of_patience(nova, server):
     """Nova ends the rescue, as with rescue_timeout in nova.conf."""
-    deadline = time.monotonic() + 20
-    while nova.actions(server)[0] != "unrescue":
-        assert time.monotonic() < deadline
+    def ended():
         nova.end_rescues(1)
-        time.sleep(0.1)
+        return nova.actions(server)[0] == "unrescue"
+
+    until(ended, every=0.1)
     nova.wait_for(server, "ACTIVE")
 
 

@@ -14,7 +14,6 @@ import os
 import pathlib
 import subprocess
 import threading
-import time
 import types
 
 import pytest
@@ -38,6 +37,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record i
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import HostKey, Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
+from lifeboat_lab.waiting import until
 
 NAME = "ns100001.ip-192-0-2.eu"
 ME = getpass.getuser()
@@ -59,13 +59,6 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
     monkeypatch.setattr(_common, "Record", MyRecord)
     monkeypatch.setattr(_record, "Record", MyRecord)
-
-
-def until(question, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.005)
 
 
 class World:
