@@ -236,12 +236,16 @@ class OpenStack(Provider):
         """All servers of the project, or those of a name. path: `/servers`, or `/servers/detail` for as much as Nova shows of one."""
         found: list[Json] = []
         query = {} if name is None else {"name": f"^{re.escape(name)}$"}
+        seen: set[str] = set()
         while True:
             answer = self._call("get", f"{path}?{urlencode(query)}" if query else path)
-            found += answer["servers"]
-            if not answer["servers"] or not answer.get("servers_links"):
+            # A cloud that ignores the marker has the same page again and again.
+            new = [server for server in answer["servers"] if server["id"] not in seen]
+            found += new
+            if not new or not answer.get("servers_links"):
                 return [server for server in found if name in (None, server.get("name"))]
-            query["marker"] = str(answer["servers"][-1]["id"])
+            seen.update(server["id"] for server in new)
+            query["marker"] = str(new[-1]["id"])
 
     def _find(self, name: str) -> Json:
         """The server of a name, as Nova shows it."""
@@ -514,6 +518,12 @@ class OpenStack(Provider):
         unsure = [asked_before]
         last: list[LifeboatError] = []
 
+        def refused(server: Json, exc: ProviderError) -> LifeboatError:
+            error = explain(server, exc)
+            if unsure[0]:
+                error.state = f"Nova says that it is {server['status']}. Whether the request before this one arrived is not known."
+            return error
+
         def look() -> Task | None:
             if unsure[0]:
                 # Whether the call arrived is not known. What Nova was asked tells, and keeps us from a second time.
@@ -533,11 +543,11 @@ class OpenStack(Provider):
                     # was first; Nova does it once, and that is gone on with.
                     task = self.read_task(name, action)
                     return task if unsure[0] else task._replace(text=f"{task.text} (somebody else asked for it, a moment earlier)")
-                raise explain(server, exc) from None
+                raise refused(server, exc) from None
             except (NotAllowed, NotFound):
                 raise
             except ProviderError as exc:
-                raise explain(self._show(name), exc) from None
+                raise refused(self._show(name), exc) from None
             return Task(action, "running", f"{action}: asked")
 
         def late() -> Exception:

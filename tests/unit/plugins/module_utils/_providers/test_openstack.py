@@ -232,6 +232,17 @@ def test_a_listing_of_many_pages_is_read_to_its_end(nova, provider, make_server)
     assert calls(nova) == ["/v2.1/servers/detail"] * 3 + ["/v2.1/servers"] * 3
 
 
+@pytest.mark.one_process
+def test_a_cloud_that_ignores_the_marker_comes_to_an_end(nova, provider, make_server, monkeypatch):
+    """Paging that a proxy, or a policy, has taken out of the query."""
+    for name in ("web1", "web2", "web3"):
+        make_server(name)
+    nova.control(page=2)
+    call = provider._call
+    monkeypatch.setattr(provider, "_call", lambda method, path, *more: call(method, path.partition("?")[0], *more))
+    assert len(provider.read_servers()) == 2
+
+
 # Boot options
 
 
@@ -509,6 +520,17 @@ def test_a_lost_answer_brings_no_second_time(nova, provider, make_server, nova_p
     task = provider.switch("web1", option, mark, password="ours")
     assert end(provider, task).state == "done"
     assert [event["event"] for event in nova_power.events].count(word) == 1
+
+
+@pytest.mark.one_process
+def test_a_refusal_after_a_lost_answer_does_not_say_that_nothing_was_changed(nova, provider, make_server):
+    make_server()
+    option = provider.choose("web1", nova.put_image("short-lived", id="11111111-0000-4000-8000-000000000000"))
+    nova.control(no_image=option.id)
+    nova.lose('{"rescue"', after=False)
+    with pytest.raises(ProviderError, match="is not supported") as told:
+        provider.switch("web1", option, provider.reboot_mark("web1"))
+    assert told.value.state == "Nova says that it is ACTIVE. Whether the request before this one arrived is not known."
 
 
 @pytest.mark.one_process
