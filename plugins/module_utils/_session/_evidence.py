@@ -192,7 +192,7 @@ class Ahead:
         self._seen: Future[Look | None] = Future()
         watch.begin()
         # Its modules are not to be imported by the thread, while this one imports others that need the same.
-        with contextlib.suppress(MissingLibrary):
+        with contextlib.suppress(MissingLibrary):  # told by the look, which needs it
             load_paramiko()
         threading.Thread(target=self._run, name="look", daemon=True).start()
 

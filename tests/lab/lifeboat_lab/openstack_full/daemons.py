@@ -39,7 +39,7 @@ def free_ports(count: int) -> list[int]:
 
 def accepts(port: int) -> bool:
     """Whether somebody listens there."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):  # refused: nobody
         return True
     return False
 
@@ -102,7 +102,7 @@ def mariadb(data: Path, run_directory: Path, logs: Path) -> Daemon:
     sock = run_directory / "mariadb.sock"
 
     def ready() -> bool:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:  # not yet there, or does not listen yet
             client.connect(str(sock))
             return True
         return False
