@@ -28,6 +28,8 @@ NAMESPACE = "target.ns"
 # Says which directory is the root in that namespace, in one line.
 NAMESPACE_ROOT = "target.ns.root"
 JOURNAL = "journal.json"
+# The same for what is built for a moment, to look.
+LOOKING = "looking.json"
 
 LINKS = 40  # as many as the kernel follows
 LARGEST = 64 * 1024 * 1024

@@ -12,12 +12,24 @@ import os
 import re
 import typing as t
 
+from .. import _target
 from .._errors import TargetError
 from .._run import Runner
 from ._kernel import Kernel, Mount
 
-MOUNTABLE = ("ext2", "ext3", "ext4", "xfs", "vfat")
+MOUNTABLE = ("ext2", "ext3", "ext4", "xfs", "vfat", "btrfs", "f2fs")
 EXT = ("ext2", "ext3", "ext4")
+
+# What is no file system, but a part of something or a wrapping, and why nothing is read of it as it is.
+_WRAPPED = {
+    "linux_raid_member": "It is a member of an md array.", "LVM2_member": "It is a physical volume of LVM.",
+    "crypto_LUKS": "It is an encrypted container (LUKS).", "bcache": "It is a part of a bcache device.",
+    "mpath_member": "It is a path of a multipath device.", "drbd": "It is a DRBD device.",
+    "zfs_member": "It belongs to a ZFS pool, which is not supported.", "BitLocker": "It is encrypted by BitLocker.",
+    "LVM1_member": "It is a physical volume of LVM 1, which no current kernel reads.",
+    "ddf_raid_member": "It is a member of an array of a RAID controller (DDF).",
+    "isw_raid_member": "It is a member of an array of a RAID controller (Intel).",
+}
 
 # Where people mount things by hand. A mount elsewhere belongs to the rescue system.
 _BY_HAND = ("/mnt", "/media", "/run/media")
@@ -36,6 +48,9 @@ class Device:
     it lies on (its disk, the members of its array). tag: what `blkid -p` says, such as TYPE, UUID, PART_ENTRY_UUID.
     by_id: names in /dev/disk/by-id. mounted: where its whole file system is mounted, or "". ours: mounted by
     storage_mount. used: why it must not be mounted, or "". rescue: why it belongs to the rescue system, or "".
+    name: its path where the installed system is at home, which differs where it was built for looking; path is where it
+    is now. layer, facts: what it is a volume of, see _layers. snapshot: why its content is an old one of another, or "".
+    part_of: another device that speaks for the same file system, or "". why: why nothing was built on it, or "".
     """
 
     path: str
@@ -55,6 +70,15 @@ class Device:
     ours: bool = False
     used: str = ""
     rescue: str = ""
+    name: str = ""
+    layer: str = ""
+    facts: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    snapshot: str = ""
+    part_of: str = ""
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.path
 
     @property
     def type(self) -> str:
@@ -70,10 +94,14 @@ class Device:
     @property
     def unsupported(self) -> str:
         """Why this collection cannot mount it, or ""."""
+        if self.type in _WRAPPED:
+            return self.why or _WRAPPED[self.type]
+        if self.snapshot:
+            return self.snapshot
+        if self.part_of:
+            return f"It is a part of the file system that {self.part_of} speaks for."
         if self.type and self.type not in MOUNTABLE and self.type != "swap":
-            return f"{self.type} is not supported yet."
-        if self.kind not in ("disk", "part", "loop"):
-            return f"A device of type {self.kind} is not supported yet."
+            return f"{self.type} is not supported."
         return ""
 
 
@@ -98,10 +126,19 @@ class Devices:
         return self.disks_of(device)[0]
 
     def tagged(self, tag: str, value: str) -> list[Device]:
-        """Devices with this blkid tag. UUIDs in whatever case."""
+        """Devices with this blkid tag. UUIDs in whatever case. Snapshots have it from what they are of, and are not told."""
+        own = [device for device in self if not device.snapshot and not device.part_of]
         if tag in ("UUID", "PART_ENTRY_UUID"):
-            return [device for device in self if device.tag.get(tag, "").lower() == value.lower()]
-        return [device for device in self if device.tag.get(tag) == value]
+            return [device for device in own if device.tag.get(tag, "").lower() == value.lower()]
+        return [device for device in own if device.tag.get(tag) == value]
+
+    def volumes(self, group: str, volume: str) -> list[Device]:
+        """Logical volumes of this name, in groups of this name."""
+        return [device for device in self if (device.facts.get("vg"), device.facts.get("lv")) == (group, volume)]
+
+    def below(self, device: Device) -> set[str]:
+        """The layers that it needs, its own one included."""
+        return {device.layer} - {""} | {layer for path in device.on for layer in self.below(self.all[path])}
 
     def linked(self, kind: str, name: str) -> Device | None:
         """The device behind a name in /dev/disk/<kind>."""
@@ -116,7 +153,25 @@ class Devices:
         return [device for device in self if not device.rescue]
 
 
-def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]] = ()) -> Devices:
+class Built(t.Protocol):
+    """What was built on the devices, see _layers.Layers.
+
+    hidden: overlay to the device that it is over. facts: device to what it is.
+    """
+
+    hidden: dict[str, str]
+    facts: dict[str, dict[str, t.Any]]
+
+
+class Nothing:
+    """Nothing was built."""
+
+    def __init__(self) -> None:
+        self.hidden: dict[str, str] = {}
+        self.facts: dict[str, dict[str, t.Any]] = {}
+
+
+def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]], built: Built) -> Devices:
     """Look at every block device. ours: (number, mount point) of what storage_mount has mounted."""
     listing = run(["lsblk", "--json", "--bytes", "--paths", "--output", _COLUMNS]).out
     try:
@@ -124,28 +179,40 @@ def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]] = (
     except (ValueError, KeyError, TypeError):
         raise TargetError("lsblk printed something that is not its JSON.") from None
     found: dict[str, Device] = {}
-    _flatten(tree, None, found)
-    # A loop device over a block device is a second view of the same thing.
-    views = {path for path in found if found[path].kind == "loop" and kernel.backing(path).startswith("/dev/")}
+    _flatten(tree, None, found, built.hidden)
+    # A loop device over a block device is a second view of the same thing. One over a file of ours lies below an overlay.
+    views = {path for path in found if found[path].kind == "loop" and
+             kernel.backing(path).startswith(("/dev/", f"{_target.RUN_DIR}/"))}
     found = {path: device for path, device in found.items() if path not in views and not views.intersection(device.on)}
-    for device in found.values():
-        device.below = [path for path in device.below if path in found]
     for path, tags in _probe(run, list(found.values())):
         if path in found:
             found[path].tag = tags
+    _drop_insides(found, built.facts)
+    for device in found.values():
+        device.below = [path for path in device.below if path in found]
+        facts = built.facts.get(device.path)
+        if facts:
+            device.facts, device.layer, device.name = facts, facts["layer"], facts["name"]
+            device.snapshot = facts.get("snapshot", "")
     links = {kind: kernel.links(kind) for kind in ("by-id", "by-path")}
     for name, path in links["by-id"].items():
         if path in found:
             found[path].by_id.append(name)
     devices = Devices(found.values(), links)
-    _mark_used(devices, kernel, ours)
+    _mark_used(devices, kernel, ours, set(built.hidden.values()))
     return devices
 
 
-def _flatten(nodes: t.Any, parent: Device | None, found: dict[str, Device]) -> None:
+def _flatten(nodes: t.Any, parent: Device | None, found: dict[str, Device],
+             overlays: t.Mapping[str, str]) -> None:
     for node in nodes if isinstance(nodes, list) else []:
         path, kind = node.get("name"), node.get("type") or ""
         if not isinstance(path, str) or kind == "rom" or not _int(node.get("size")):
+            continue
+        if path in overlays:
+            # What is built on it is on what it is over. It is listed below that, and below what it keeps its writes in.
+            if parent is not None and parent.path == overlays[path]:
+                _flatten(node.get("children"), parent, found, overlays)
             continue
         device = found.get(path)
         if device is None:
@@ -156,7 +223,24 @@ def _flatten(nodes: t.Any, parent: Device | None, found: dict[str, Device]) -> N
         if parent is not None and parent.path not in device.on:
             device.on.append(parent.path)
             parent.below.append(path)
-        _flatten(node.get("children"), device, found)
+        _flatten(node.get("children"), device, found, overlays)
+
+
+def _drop_insides(found: dict[str, Device], facts: t.Mapping[str, t.Any]) -> None:
+    """Take out what LVM makes volumes of (halves of a mirror, a pool): it may look like the volume itself.
+
+    What is built on it is on what it is on then.
+    """
+    known = {path for path in found if found[path].kind == "lvm" and path in facts}
+    if not known:
+        return
+    for path in [path for path in found if found[path].kind == "lvm" and path not in known]:
+        inside = found.pop(path)
+        for device in found.values():
+            if path in device.on:
+                device.on = list(dict.fromkeys([*(each for each in device.on if each != path), *inside.on]))
+            if path in device.below:
+                device.below = list(dict.fromkeys([*(each for each in device.below if each != path), *inside.below]))
 
 
 def _int(value: t.Any) -> int:
@@ -207,18 +291,20 @@ def _unquote(value: str) -> str:
     return plain.decode("utf-8", "surrogateescape")
 
 
-def _mark_used(devices: Devices, kernel: Kernel, ours: t.Container[tuple[str, str]]) -> None:
+def _mark_used(devices: Devices, kernel: Kernel, ours: t.Container[tuple[str, str]], covered: t.Container[str]) -> None:
     mounts: dict[str, list[Mount]] = {}
     for mount in kernel.mounts():
-        mounts.setdefault(mount.device, []).append(mount)
+        # A mount of btrfs has a number of its own, not that of its device.
+        source = devices.named(mount.source) if mount.fstype == "btrfs" else None
+        mounts.setdefault(source.number if source else mount.device, []).append(mount)
     swaps = {os.path.realpath(path) for path in kernel.swaps()}
     unexplained = []
     for device in devices:
         own = ""
         for mount in mounts.get(device.number, []):
-            if mount.root == "/" and not device.mounted:
+            if mount.root == "/" and not device.mounted and mount.fstype != "btrfs":
                 device.mounted = mount.point
-            if (mount.device, mount.point) in ours:
+            if (device.number, mount.point) in ours:
                 device.ours = True
                 continue
             device.used = f"It is mounted at {mount.point}."
@@ -228,10 +314,12 @@ def _mark_used(devices: Devices, kernel: Kernel, ours: t.Container[tuple[str, st
             own = device.used = "The rescue system swaps to it."
         if device.below and any(devices.all[path].kind != "part" for path in device.below):
             device.used = f"It is part of {device.below[0]}."
-        if not device.used and not device.ours and not device.below and kernel.claimed(device.path):
+        if not device.used and not device.ours and not device.below and device.path not in covered \
+                and not kernel.holders(device.path) and kernel.claimed(device.path):
             unexplained.append(device)
         if own:
             _mark_rescue(devices, device, own)
+    _mark_parts_of_btrfs(devices)
     if unexplained:
         openers = kernel.openers({device.number: device.path for device in unexplained})
         for device in unexplained:
@@ -241,6 +329,16 @@ def _mark_used(devices: Devices, kernel: Kernel, ours: t.Container[tuple[str, st
                 # As with a root file system whose mount the initial RAM disk took out of sight.
                 device.used = "The kernel uses it."
                 _mark_rescue(devices, device, device.used)
+
+
+def _mark_parts_of_btrfs(devices: Devices) -> None:
+    """A btrfs on several devices is one file system, of which one device is enough to speak."""
+    first: dict[str, Device] = {}
+    for device in devices:
+        if device.type == "btrfs" and not device.snapshot and "UUID_SUB" in device.tag:
+            other = first.setdefault(device.tag.get("UUID", device.path), device)
+            if other is not device and other.tag["UUID_SUB"] != device.tag["UUID_SUB"]:
+                device.part_of = other.path
 
 
 def _mark_rescue(devices: Devices, device: Device, reason: str) -> None:

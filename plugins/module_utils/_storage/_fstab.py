@@ -41,7 +41,8 @@ class Entry:
     """One line. line counts from 1; status is RESOLVED, SKIPPED or UNRESOLVED, with the reason of the latter two.
 
     device is the path in the rescue system of what the line means, where that is known. A reason that comes with
-    RESOLVED tells what made it known. needed is False where the installed system boots without it.
+    RESOLVED tells what made it known. needed is False where the installed system boots without it. name is the device as
+    the installed system has it; subvolume the id of what is meant of a btrfs.
     """
 
     line: int
@@ -52,6 +53,13 @@ class Entry:
     device: str | None = None
     status: str = UNRESOLVED
     reason: str = ""
+    name: str | None = None
+    subvolume: int | None = None
+
+    def as_result(self) -> dict[str, t.Any]:
+        """JSON data for the result of a module."""
+        return {"line": self.line, "spec": self.spec, "file": self.file, "vfstype": self.vfstype, "options": self.options,
+                "device": self.name or self.device, "status": self.status, "reason": self.reason}
 
     @property
     def option_list(self) -> list[str]:
@@ -60,6 +68,37 @@ class Entry:
     @property
     def needed(self) -> bool:
         return not {"nofail", "noauto"}.intersection(self.option_list)
+
+
+@dataclasses.dataclass
+class Names:
+    """What the installed system calls things.
+
+    crypttab: name to what is encrypted. arrays: device of an array to its UUID. subvolumes: device of a btrfs to the paths
+    of its subvolumes and their ids.
+    """
+
+    crypttab: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    arrays: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    subvolumes: t.Mapping[str, t.Mapping[str, int]] = dataclasses.field(default_factory=dict)
+
+
+def parse_crypttab(text: str) -> dict[str, str]:
+    """What is encrypted, by the name that it gets, as a crypttab(5) has it."""
+    lines = [line.split() for line in text.splitlines()[:MOST] if not line.lstrip().startswith("#")]
+    return {fields[0]: fields[1] for fields in lines if len(fields) > 1}
+
+
+def parse_mdadm_conf(text: str) -> dict[str, str]:
+    """UUIDs of arrays by device, from the text of a mdadm.conf(5). A line that begins with a space belongs to the one before."""
+    found = {}
+    for line in re.sub(r"\n[ \t]+", " ", text).splitlines()[:MOST]:
+        words = line.split()
+        if len(words) > 1 and len(words[0]) >= 3 and "array".startswith(words[0].lower()):
+            uuid = next((word[5:] for word in words[2:] if word.lower().startswith("uuid=")), "")
+            if uuid:
+                found[words[1] if words[1].startswith("/") else f"/dev/md/{words[1]}"] = uuid
+    return found
 
 
 def parse(data: bytes) -> tuple[list[Entry], bool]:
@@ -75,7 +114,7 @@ def parse(data: bytes) -> tuple[list[Entry], bool]:
         if len(entries) == MOST:
             return entries, True
         plain = [unescape(field) for field in fields[:4]]
-        entry = Entry(number, *plain[:2])
+        entry = Entry(number, plain[0], "".join(plain[1:2]))
         if len(plain) < 2:
             entry.reason = "The line has only one field."
         elif any("\0" in field for field in plain):
@@ -85,33 +124,46 @@ def parse(data: bytes) -> tuple[list[Entry], bool]:
     return entries, cut
 
 
-def resolve(entries: t.Sequence[Entry], root: Device, devices: Devices) -> list[str]:
-    """Find out what each line means, for the system whose root file system is root. Return what is odd about it all."""
+def resolve(entries: t.Sequence[Entry], root: Device, devices: Devices, names: Names | None = None,
+            subvolume: str | None = None) -> list[str]:
+    """Find out what each line means, for the system whose root file system is root. Return what is odd about it all.
+
+    subvolume: path of the root in a btrfs.
+    """
     notes: list[str] = []
+    names = names or Names()
     disks = _disks(entries, root, devices)
+    own = names.subvolumes.get(root.path, {}).get(subvolume) if subvolume is not None else None
     points: set[str] = set()
     for entry in entries:
         if entry.reason:
             continue
-        _resolve(entry, root, devices, disks)
-        if entry.status == RESOLVED and entry.file == "/" and entry.device != root.path:
-            notes.append(f"Line {entry.line} of fstab says that / is {entry.device}, but it was found on {root.path}.")
-            entry.status, entry.reason = SKIPPED, f"The root file system is {root.path}."
+        _resolve(entry, root, devices, disks, names)
+        if entry.device:
+            entry.name = devices.all[entry.device].name
+        if entry.status == RESOLVED and entry.file == "/":
+            if entry.device != root.path:
+                notes.append(f"Line {entry.line} of fstab says that / is {entry.name}, but it was found on {root.name}.")
+                entry.status, entry.reason = SKIPPED, f"The root file system is {root.name}."
+            elif entry.subvolume is not None and entry.subvolume != (own or 5):
+                notes.append(f"Line {entry.line} of fstab says that / is another subvolume than the one it was found in, "
+                             f"{subvolume or 'the top'}.")
+                entry.status, entry.reason = SKIPPED, "The root file system was found in another subvolume."
         if entry.status == RESOLVED and entry.file in points:
             entry.status, entry.reason = SKIPPED, "An earlier line has the same mount point."
         if entry.status == RESOLVED:
             points.add(entry.file)
     if not any(entry.file == "/" and entry.status == RESOLVED for entry in entries):
-        notes.append(f"No line of fstab that could be resolved is for /, which was found on {root.path}.")
+        notes.append(f"No line of fstab that could be resolved is for /, which was found on {root.name}.")
     return notes
 
 
-def _resolve(entry: Entry, root: Device, devices: Devices, disks: t.Mapping[str, Device]) -> None:
+def _resolve(entry: Entry, root: Device, devices: Devices, disks: t.Mapping[str, Device], names: Names) -> None:
     why = _not_a_device(entry)
     if why:
         entry.status, entry.reason = SKIPPED, why
         return
-    device, reason = _find(entry.spec, entry.vfstype, root, devices, disks)
+    device, reason = _find(entry.spec, entry.vfstype, root, devices, disks, names)
     entry.reason = reason
     if device is None:
         return
@@ -126,14 +178,31 @@ def _resolve(entry: Entry, root: Device, devices: Devices, disks: t.Mapping[str,
     elif device.unsupported:
         entry.reason = device.unsupported
     elif not device.type:
-        entry.reason = f"No file system was found on {device.path}."
+        entry.reason = f"No file system was found on {device.name}."
     elif not _same_type(entry.vfstype, device.type):
-        entry.reason = f"It is said to be {entry.vfstype}, but there is {device.type} on {device.path}."
+        entry.reason = f"It is said to be {entry.vfstype}, but there is {device.type} on {device.name}."
+    elif device.type == "btrfs" and not _find_subvolume(entry, names.subvolumes.get(device.path, {})):
+        entry.reason = f"The btrfs on {device.name} has no such subvolume."
     elif "noauto" in options:
         entry.status, entry.reason = SKIPPED, "It is marked noauto."
     else:
         entry.file = posixpath.normpath(entry.file).replace("//", "/")
         entry.status = RESOLVED
+
+
+def _find_subvolume(entry: Entry, subvolumes: t.Mapping[str, int]) -> bool:
+    """Note which subvolume is meant, if one is. Return whether there is such a one."""
+    for option in reversed(entry.option_list):
+        name, _equals, value = option.partition("=")
+        if name == "subvol":
+            path = posixpath.normpath(f"/{value}").strip("/")
+            entry.subvolume = subvolumes.get(path) if path else 5
+            return entry.subvolume is not None
+        if name == "subvolid":
+            entry.subvolume = int(value) if re.match(r"[0-9]{1,19}\Z", value) else -1
+            entry.subvolume = entry.subvolume or 5  # 0 means the top as well
+            return entry.subvolume == 5 or entry.subvolume in subvolumes.values()
+    return True
 
 
 def _not_a_device(entry: Entry) -> str:
@@ -158,8 +227,8 @@ def _same_type(said: str, found: str) -> bool:
                for each in said.split(","))
 
 
-def _find(spec: str, vfstype: str, root: Device, devices: Devices,
-          disks: t.Mapping[str, Device]) -> tuple[Device | None, str]:
+def _find(spec: str, vfstype: str, root: Device, devices: Devices, disks: t.Mapping[str, Device],
+          names: Names) -> tuple[Device | None, str]:
     """The device that spec means, or None, and why."""
     tag, equals, value = spec.partition("=")
     if equals and tag in _TAGS:
@@ -170,6 +239,9 @@ def _find(spec: str, vfstype: str, root: Device, devices: Devices,
     if slash and kind in _BY:
         return _find_tagged(_BY[kind], _udev(name), root, devices)
     if slash and kind in ("by-id", "by-path"):
+        built = _find_built(name, devices) if kind == "by-id" else []
+        if built:
+            return _one_of(built, root, "Several have this name")
         device = devices.linked(kind, name)
         if device is None:
             return None, f"The rescue system has no {spec}."
@@ -177,9 +249,70 @@ def _find(spec: str, vfstype: str, root: Device, devices: Devices,
     match = _NODE.match(spec)
     if match:
         return _find_node(match, vfstype, devices, disks)
-    if re.match(r"/dev/(mapper/|md|dm-|bcache|[^/]+/[^/]+\Z)", spec):
-        return None, "Devices of LVM, md, LUKS and the like are not supported yet."
+    if re.match(r"/dev/md(/.+|[0-9]+|_.+)\Z", spec):
+        return _find_array(spec, root, devices, names)
+    if spec.startswith("/dev/mapper/"):
+        return _find_mapped(spec, root, devices, disks, names)
+    match = re.match(r"/dev/([^/]+)/([^/]+)\Z", spec)
+    if match:
+        return _one_of(devices.volumes(match.group(1), match.group(2)), root, "Several volumes have this name",
+                       "No volume group that was found has such a volume.")
     return None, "It names no device that this collection knows how to find."
+
+
+def _find_built(name: str, devices: Devices) -> list[Device]:
+    """What udev would call so in by-id, were it built as the installed system has it."""
+    if name.startswith("md-uuid-"):
+        return [device for device in devices if device.layer.startswith("md:")
+                and _same_uuid(device.facts["uuid"], name[len("md-uuid-"):])]
+    if name.startswith("dm-name-"):
+        return [device for device in devices if device.layer and device.name == f"/dev/mapper/{name[len('dm-name-'):]}"]
+    return []
+
+
+def _find_array(spec: str, root: Device, devices: Devices, names: Names) -> tuple[Device | None, str]:
+    arrays = [device for device in devices if device.layer.startswith("md:")]
+    short = re.sub(r"\A/dev/md[/_]?", "", spec)
+    uuid = next((names.arrays[name] for name in (spec, f"/dev/md{short}", f"/dev/md/{short}") if name in names.arrays), "")
+    if uuid:
+        return _one_of([device for device in arrays if _same_uuid(device.facts["uuid"], uuid)], root,
+                       "Several arrays have its UUID", "There is no array with the UUID that the system's mdadm.conf has for it.")
+    return _one_of([device for device in arrays if device.facts["array"].rpartition(":")[2] == short], root,
+                   "Several arrays have this name", "No array that was found has this name.")
+
+
+def _find_mapped(spec: str, root: Device, devices: Devices, disks: t.Mapping[str, Device],
+                 names: Names) -> tuple[Device | None, str]:
+    found = [device for device in devices if "vg" in device.facts and device.name == spec]
+    source = names.crypttab.get(spec[len("/dev/mapper/"):])
+    if found or source is None:
+        return _one_of(found or [device for device in devices if "container" in device.facts and device.name == spec], root,
+                       "Several have this name", "No volume has this name, and the system's crypttab does not name it.")
+    if source.startswith("/dev/mapper/") and source[len("/dev/mapper/"):] in names.crypttab:
+        return None, "Its container is in another container, which is not supported."
+    container, reason = _find(source, "auto", root, devices, disks, names)
+    if container is None:
+        return None, f"Of {source}, which crypttab has for it: {reason}"
+    opened = [device for device in devices if device.facts.get("container") == container.path]
+    return (opened[0], "") if opened else (None, f"It is in {container.name}. {container.why or 'That is not open.'}")
+
+
+def _one_of(found: list[Device], root: Device, several: str, none: str = "") -> tuple[Device | None, str]:
+    """The one that is meant: of several, the one that is built on what the root file system is built on."""
+    if not found:
+        return None, none
+    mine = [device for device in found if not device.rescue]
+    chosen = mine if len(mine) == 1 else [device for device in mine if device.layer == root.layer]
+    if len(chosen) == 1:
+        return chosen[0], ""
+    if mine:
+        return None, f"{several}: {', '.join(device.path for device in mine)}."
+    return _not_of_rescue(found[0], "")
+
+
+def _same_uuid(one: str, other: str) -> bool:
+    """mdadm writes them in groups of four bytes, others as UUIDs are written."""
+    return re.sub("[:-]", "", one).lower() == re.sub("[:-]", "", other).lower() != ""
 
 
 def _find_tagged(tag: str, value: str, root: Device, devices: Devices) -> tuple[Device | None, str]:
@@ -221,6 +354,8 @@ def _disks(entries: t.Sequence[Entry], root: Device, devices: Devices) -> dict[s
     The line for / shows what the disk of the root file system was called. Where there is but one disk, the first name
     of a family can mean no other.
     """
+    if root.layer:
+        return {}  # the line for / names no disk
     disk = devices.disk_of(root)
     for entry in entries:
         match = _NODE.match(entry.spec)

@@ -28,16 +28,18 @@ class Journal:
     path: where the target is (to be) mounted. wanted: what was asked for. steps: each {"do": …}, oldest first.
     left: "major:minor" to path of the devices that were unmounted, but not yet seen to be free.
     result: what the module returned when all was mounted, or None while it is not.
+    layers: what _layers built, for who comes next.
     """
 
-    def __init__(self, run_dir: str):
+    def __init__(self, run_dir: str, name: str = _target.JOURNAL):
         self.run_dir = run_dir
-        self.file = os.path.join(run_dir, _target.JOURNAL)
+        self.file = os.path.join(run_dir, name)
         self.path = ""
         self.wanted: dict[str, t.Any] = {}
         self.steps: list[dict[str, t.Any]] = []
         self.left: dict[str, str] = {}
         self.result: dict[str, t.Any] | None = None
+        self.layers: dict[str, t.Any] = {}
         self.exists = False
         self._load()
 
@@ -47,6 +49,7 @@ class Journal:
                 data = json.load(file)
             self.path, self.wanted = data["path"], data["wanted"]
             self.steps, self.left, self.result = data["steps"], data["left"], data["result"]
+            self.layers = data["layers"]
             self.exists = True
         except FileNotFoundError:
             return
@@ -61,7 +64,7 @@ class Journal:
 
     def begin(self, path: str, wanted: dict[str, t.Any]) -> None:
         """Start a new one."""
-        self.path, self.wanted, self.steps, self.left, self.result = path, wanted, [], {}, None
+        self.path, self.wanted, self.steps, self.left, self.result, self.layers = path, wanted, [], {}, None, {}
         self.save()
 
     def announce(self, **step: t.Any) -> None:
@@ -77,7 +80,7 @@ class Journal:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
             json.dump({"path": self.path, "wanted": self.wanted, "steps": self.steps, "left": self.left,
-                       "result": self.result}, file)
+                       "result": self.result, "layers": self.layers}, file)
             file.flush()
             os.fsync(file.fileno())
         os.rename(temporary, self.file)
@@ -87,7 +90,8 @@ class Journal:
         """Nothing of it is left."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.file)
-        self.path, self.wanted, self.steps, self.left, self.result, self.exists = "", {}, [], {}, None, False
+        self.path, self.wanted, self.steps, self.left, self.result, self.layers = "", {}, [], {}, None, {}
+        self.exists = False
 
 
 @contextlib.contextmanager

@@ -57,6 +57,10 @@ class Kernel:
         """Whether a path of the rescue system is on the file system of a device ("major:minor")."""
         return _device_of(path) == device
 
+    def device_of(self, path: str) -> str:
+        """The number of the device of what is at a path, as its files have it, or ""."""
+        return _device_of(path)
+
     def swaps(self) -> list[str]:
         """Devices and files that are swapped to."""
         try:
@@ -102,6 +106,25 @@ class Kernel:
         except OSError:
             return ""
 
+    def holders(self, path: str) -> list[str]:
+        """Names of the devices that the kernel has built on one."""
+        return sorted(_names(f"{sys_of(path)}/holders"))
+
+    def mapping(self, name: str) -> str:
+        """What the device mapper calls a device such as "dm-0", or ""."""
+        return _line(f"/sys/class/block/{name}/dm/name")
+
+    def array(self, path: str) -> dict[str, str]:
+        """What the kernel says of an md array, {} where it is none. Names as in its /sys/block/…/md."""
+        top = f"{sys_of(path)}/md"
+        if not os.path.isdir(top):
+            return {}
+        return {name: _line(f"{top}/{name}") for name in ("array_state", "degraded", "level", "metadata_version", "raid_disks")}
+
+    def arrays(self) -> list[str]:
+        """Names of all md arrays, such as "md127"."""
+        return [name for name in _names("/sys/class/block") if re.match(r"md[0-9]+\Z", name)]
+
     def openers(self, devices: t.Mapping[str, str]) -> dict[str, list[Process]]:
         """Who writes to, or checks, block devices. devices: "major:minor" to path. Return path to processes."""
         found: dict[str, list[Process]] = {}
@@ -145,6 +168,23 @@ class Kernel:
 
     def _pids(self) -> list[int]:
         return [int(name) for name in _names("/proc") if name.isdigit() and int(name) != os.getpid()]
+
+
+def sys_of(path: str) -> str:
+    """The directory of a block device in sysfs, whatever its node is called, or a path that is not there."""
+    try:
+        return f"/sys/dev/block/{_number(os.stat(path).st_rdev)}"
+    except OSError:
+        return "/sys/dev/block/none"
+
+
+def _line(path: str) -> str:
+    """The one line of a file of sysfs, "" where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().strip().decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _mount(line: bytes) -> t.Iterator[Mount]:

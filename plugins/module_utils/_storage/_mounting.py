@@ -17,8 +17,8 @@ from .. import _target
 from .._errors import BadInput, Busy, LifeboatError, TargetError
 from .._run import Runner
 from .._wait import Backoff, Wait
-from . import _fstab
-from ._devices import EXT, Device, Devices, discover
+from . import _fstab, _layers
+from ._devices import EXT, Built, Device, Devices, Nothing, discover
 from ._journal import Journal, locked
 from ._kernel import Kernel, Mount, Process
 from ._systems import Content, System, judge, look
@@ -79,58 +79,91 @@ class Planned(t.NamedTuple):
         # The driver of ext4 knows the options that we need, and mounts all three.
         return "ext4" if self.device.type in EXT else self.device.type
 
+    def is_mounted_as(self, path: str) -> dict[str, str]:
+        """A mount of the result."""
+        return {"source": self.device.name, "target": posixpath.normpath(path + self.point), "fstype": self.device.type,
+                "options": ",".join(self.options)}
+
     def told(self, path: str) -> str:
         """A line of the diff."""
         will = {True: ", its journal will be replayed", None: ", its log will be replayed if it needs that"}
         replay = will.get(self.replay, "") if "ro" not in self.options and self.device.type != "vfat" else ""
         where = posixpath.normpath(path + self.point)
-        return f"{self.device.path} on {where} type {self.device.type} ({','.join(self.options)}){replay}"
+        return f"{self.device.name} on {where} type {self.device.type} ({','.join(self.options)}){replay}"
 
 
 class Storage:
     """The disks of the server, and the target.
 
-    run_dir is in the rescue system's memory. patience: seconds to wait for processes to end, or for the kernel.
+    run_dir is in the rescue system's memory. patience: seconds to wait for processes to end, or for the kernel. keys: for
+    encrypted containers. degraded: arrays may be started without all their disks; partial: the same for volume groups.
     """
 
     def __init__(self, run: Runner | None = None, kernel: Kernel | None = None, run_dir: str = _target.RUN_DIR,
-                 patience: float = 10.0):
+                 patience: float = 10.0, keys: t.Sequence[_layers.Key] = (), degraded: bool = False, partial: bool = False):
         self.run = run or Runner()
         self.kernel = kernel or Kernel()
         self.run_dir = run_dir
         self.patience = patience
+        self.keys = keys
+        self.degraded = degraded
+        self.partial = partial
         self.devices = Devices([])
         self.contents: dict[str, Content] = {}
         self.systems: list[System] = []
 
     # Looking --------------------------------------------------------------------------------------------------------
 
-    def look(self, journal: Journal | None = None) -> None:
-        """Find disks, file systems and installed systems. Nothing is changed."""
-        journal = journal or Journal(self.run_dir)
-        ours = {(step["number"], step["target"]) for step in journal.mounts}
-        self.devices = discover(self.run, self.kernel, ours)
+    def _look(self, journal: Journal) -> None:
+        """Find disks, file systems and installed systems. What is built for that is gone afterwards; nothing is changed.
+
+        journal: of the target. To be called with the lock held.
+        """
+        looking = Journal(self.run_dir, _target.LOOKING)
+        if looking.exists:
+            # Of one that was killed.
+            _layers.undo_all(self.run, self.kernel, looking)
+        self.devices = self._discover(journal, Nothing())
+        if not _layers.needed(self.devices):
+            self._read()
+            return
+        looking.begin("", {})
+        try:
+            self._build(journal, _layers.Layers(self.run, self.kernel, looking, "look", self.keys, standing=[journal.layers]))
+        finally:
+            _layers.undo_all(self.run, self.kernel, looking)
+
+    def _build(self, journal: Journal, layers: _layers.Layers) -> None:
+        self.devices = layers.build(lambda built: self._discover(journal, built))
+        self._read()
+
+    def _discover(self, journal: Journal, built: Built) -> Devices:
+        return discover(self.run, self.kernel, {(step["number"], step["target"]) for step in journal.mounts}, built)
+
+    def _read(self) -> None:
         self.contents = look(self.run, self.kernel, self.devices)
         self.systems = judge(self.devices, self.contents)
 
     def info(self) -> dict[str, t.Any]:
         """What storage_info returns."""
-        self.look()
+        with locked(self.run_dir):
+            self._look(Journal(self.run_dir))
         return {"disks": [self._disk(device) for device in self.devices if not device.on],
                 "filesystems": [self._filesystem(device) for device in self.devices if device.type],
                 "systems": [system.as_result() for system in self.systems]}
 
     def _disk(self, disk: Device) -> dict[str, t.Any]:
-        return {"device": disk.path, "kind": disk.kind, "size": disk.size, "read_only": disk.read_only,
+        return {"device": disk.name, "kind": disk.kind, "size": disk.size, "read_only": disk.read_only,
                 "model": disk.model or None, "serial": disk.serial or None, "wwn": disk.wwn or None,
                 "transport": disk.transport or None, "by_id": disk.by_id, "table": disk.tag.get("PTTYPE"),
-                "partitions": [path for path in disk.below if self.devices.all[path].kind == "part"],
+                "partitions": [self.devices.all[path].name for path in disk.below if self.devices.all[path].kind == "part"],
                 "rescue": bool(disk.rescue), "reason": disk.rescue or None}
 
     def _filesystem(self, device: Device) -> dict[str, t.Any]:
         content = self.contents.get(device.path, Content())
         reason = device.unsupported or content.unread or device.used
-        return {"device": device.path, "disk": self.devices.disk_of(device).path, "size": device.size,
+        return {"device": device.name, "on": [self.devices.all[path].name for path in device.on],
+                "disk": self.devices.disk_of(device).path, "size": device.size, "kind": device.kind,
                 "type": device.type, "uuid": device.tag.get("UUID"), "label": device.tag.get("LABEL"),
                 "partuuid": device.tag.get("PART_ENTRY_UUID"), "partlabel": device.tag.get("PART_ENTRY_NAME"),
                 "by_id": device.by_id, "mounted": device.mounted or None, "rescue": bool(device.rescue),
@@ -140,19 +173,23 @@ class Storage:
         """The installed system that is meant by an id, a device, or by being the only one."""
         listing = "; ".join(map(str, self.systems))
         if wanted is None:
-            if len(self.systems) == 1:
-                return self.systems[0]
+            mountable = [system for system in self.systems if system.mountable]
+            if len(mountable) == 1:
+                return mountable[0]
             if self.systems:
                 raise BadInput(f"There are {len(self.systems)} installed systems: {listing}.", "Nothing was mounted.",
                                "Set system to the id or the device of the one that is meant.",
                                {"systems": [system.as_result() for system in self.systems]})
             raise TargetError("No installed system was found.", "Nothing was mounted.",
                               "See what lifeboat.rescue.storage_info tells about the disks.",
-                              {"filesystems": [f"{device.path}: {self._why(device)}" for device in self.devices
+                              {"filesystems": [f"{device.name}: {self._why(device)}" for device in self.devices
                                                if device.type]})
         device = self.devices.named(wanted) if wanted.startswith("/dev/") else None
-        chosen = [system for system in self.systems if wanted == system.id or system.root is device]
+        chosen = [system for system in self.systems if wanted == system.id or system.root is device
+                  or wanted == system.root.name]
         if len(chosen) == 1:
+            if not chosen[0].mountable:
+                raise BadInput(f"{chosen[0]} is none that can be mounted here.", "Nothing was mounted.")
             return chosen[0]
         raise BadInput(f"There is no installed system {wanted!r}. There is: {listing or 'none'}.",
                        "Nothing was mounted.")
@@ -170,7 +207,8 @@ class Storage:
         Raise TargetError when a file system is missing without which the system is not the system, unless force.
         """
         first = next((entry for entry in system.fstab if entry.file == "/" and entry.status == _fstab.RESOLVED), None)
-        plan = [self._planned(system.root, "/", first.option_list if first else [], mode)]
+        top = system.subvolume.id if system.subvolume else 5 if system.root.type == "btrfs" else None
+        plan = [self._planned(system.root, "/", first.option_list if first else [], mode, top)]
         left_out, missing = [], []
         for entry in system.fstab:
             if entry is first or (entry.file == "/" and entry.status == _fstab.SKIPPED):
@@ -178,15 +216,15 @@ class Storage:
             reason = entry.reason
             if entry.status == _fstab.RESOLVED:
                 device = self.devices.all[entry.device or ""]
-                reason = device.used or self.contents.get(device.path, Content()).unread
+                reason = ("" if device.ours else device.used) or self.contents.get(device.path, Content()).unread
                 if not reason:
-                    plan.append(self._planned(device, entry.file, entry.option_list, mode))
+                    plan.append(self._planned(device, entry.file, entry.option_list, mode, entry.subvolume))
                     continue
             left_out.append(_skip(entry, reason))
             if entry.status != _fstab.SKIPPED and entry.needed and _fstab.essential(posixpath.normpath(entry.file)):
                 missing.append(f"{entry.file} ({entry.spec}): {reason}")
         if system.root.used:
-            raise Busy(f"{system.root.path} cannot be mounted. {system.root.used}", "Nothing was mounted.",
+            raise Busy(f"{system.root.name} cannot be mounted. {system.root.used}", "Nothing was mounted.",
                        "Unmount it, or wait until its check has ended.")
         if missing and not force:
             raise TargetError(f"The installed system would not be complete: {'; '.join(missing)}",
@@ -194,7 +232,8 @@ class Storage:
         plan.sort(key=lambda planned: len([part for part in planned.point.split("/") if part]))
         return plan, left_out
 
-    def _planned(self, device: Device, point: str, from_fstab: list[str], mode: str) -> Planned:
+    def _planned(self, device: Device, point: str, from_fstab: list[str], mode: str,
+                 subvolume: int | None = None) -> Planned:
         options = ["ro" if mode == "ro" else "rw"]
         for option in from_fstab:
             name = option.partition("=")[0]
@@ -212,6 +251,10 @@ class Storage:
             options.append("noload")
         if mode == "ro" and device.type == "xfs":
             options.append("norecovery")
+        if mode == "ro" and device.type == "btrfs":
+            options.append("nologreplay")
+        if subvolume is not None:
+            options.append(f"subvolid={subvolume}")
         uuid = device.tag.get("UUID")
         if device.type == "xfs" and uuid and len(self.devices.tagged("UUID", uuid)) > 1:
             options.append("nouuid")
@@ -223,8 +266,6 @@ class Storage:
               check: bool = False) -> dict[str, t.Any]:
         """Mount an installed system at path. Return the result of the module. With check, change nothing."""
         path = _checked_path(path)
-        if check:
-            return self._mount(path, mode, system, force, check)
         with locked(self.run_dir):
             return self._mount(path, mode, system, force, check)
 
@@ -239,24 +280,25 @@ class Storage:
         if journal.exists and not check:
             # Half mounted by one that was killed, or mounted in another way.
             self._undo(journal, kill=False)
-        self.look(journal)
+        self._look(journal)
         chosen = self.choose(system)
         plan, left_out = self.plan(chosen, mode, force)
+        layers = set().union(*(self.devices.below(each.device) for each in plan))
+        self._whole(layers)
         if not journal.exists:
             self._is_free(path)
-        result: dict[str, t.Any] = {
-            # Not "mode": Ansible adds that itself to each result with a path, and means the directory's.
-            "path": path, "read_only": mode == "ro", "system": chosen.as_result(), "left_out": left_out,
-            "ssh_host_keys": chosen.content.host_keys, "namespace": None, "notes": list(chosen.notes),
-            "mounts": [{"source": each.device.path, "target": posixpath.normpath(path + each.point),
-                        "fstype": each.device.type, "options": ",".join(each.options)} for each in plan],
-        }
         if check:
-            return {**result, "changed": True, "diff": {
+            return {**self._result(path, mode, chosen, left_out, plan), "changed": True, "diff": {
                 "before": before, "after": "".join(each.told(path) + "\n" for each in plan)}}
-        self._nobody_writes([each.device for each in plan])
         journal.begin(path, wanted)
         try:
+            if layers:
+                self._build(journal, _layers.Layers(self.run, self.kernel, journal, "target", self.keys, overlays=mode == "ro",
+                                                    wanted=layers, partial=self.partial))
+                chosen = self.choose(chosen.id)
+                plan, left_out = self.plan(chosen, mode, force)
+            self._nobody_writes([each.device for each in plan])
+            result = self._result(path, mode, chosen, left_out, plan)
             result["mounts"] = self._mount_all(journal, path, mode, plan, left_out, force)
             result["namespace"], notes = self._make_namespace(journal, path)
             result["notes"] += notes
@@ -272,6 +314,23 @@ class Storage:
         journal.result = result
         journal.save()
         return {**result, "changed": True, "diff": {"before": before, "after": self._listing(journal)}}
+
+    @staticmethod
+    def _result(path: str, mode: str, chosen: System, left_out: list[dict[str, t.Any]], plan: list[Planned]) -> dict[str, t.Any]:
+        # Not "mode": Ansible adds that itself to each result with a path, and means the directory's.
+        return {"path": path, "read_only": mode == "ro", "system": chosen.as_result(), "left_out": left_out,
+                "ssh_host_keys": chosen.content.host_keys, "namespace": None, "notes": list(chosen.notes),
+                "mounts": [each.is_mounted_as(path) for each in plan]}
+
+    def _whole(self, layers: set[str]) -> None:
+        """Refuse to mount what lies on an array or a volume group with missing disks, unless that was asked for."""
+        for device in self.devices:
+            if device.layer in layers and device.facts.get("degraded") and not self.degraded:
+                raise TargetError(f"The array {device.name} lacks {device.facts['degraded']} of its {device.facts['raid_disks']} "
+                                  "disks.", "Nothing was mounted.", "Set degraded=true to mount it nevertheless.")
+            if device.layer in layers and device.facts.get("missing") and not self.partial:
+                raise TargetError(f"The volume group {device.facts['vg']} lacks {device.facts['missing']} of its disks.",
+                                  "Nothing was mounted.", "Set partial=true to mount what is left of it.")
 
     def _mount_all(self, journal: Journal, path: str, mode: str, plan: list[Planned], left_out: list[dict[str, t.Any]],
                    force: bool) -> list[dict[str, t.Any]]:
@@ -290,9 +349,9 @@ class Storage:
                 reason = self._no_mount_point(path, planned.point)
                 if reason:
                     if _fstab.essential(planned.point) and not force:
-                        raise TargetError(f"{planned.device.path} cannot be mounted. {reason}", None,
+                        raise TargetError(f"{planned.device.name} cannot be mounted. {reason}", None,
                                           "Set force=true to mount the system without it.")
-                    left_out.append({"spec": planned.device.path, "file": planned.point, "reason": reason})
+                    left_out.append({"spec": planned.device.name, "file": planned.point, "reason": reason})
                     continue
             device = planned.device
             if mode == "ro" and not device.read_only:
@@ -300,11 +359,10 @@ class Storage:
                 journal.announce(do="setro", device=device.path)
                 self.run(["blockdev", "--setro", device.path])
                 device.read_only = True
-            journal.announce(do="mount", device=device.path, number=device.number, target=target, type=device.type)
+            journal.announce(do="mount", device=device.path, name=device.name, number=device.number, target=target, type=device.type)
             self.run(["mount", "-t", planned.fstype, "-o", ",".join(planned.options), "--", device.path, target],
                      timeout=1800)
-            done.append({"source": device.path, "target": target, "fstype": device.type,
-                         "options": ",".join(planned.options)})
+            done.append(planned.is_mounted_as(path))
         return done
 
     @staticmethod
@@ -418,7 +476,10 @@ class Storage:
         unmounted = []
         while journal.steps:
             step = journal.steps[-1]
-            if step["do"] == "mount":
+            if step["do"] in _layers.STEPS:
+                self._given_back(journal)
+                _layers.undo(self.run, self.kernel, step)
+            elif step["do"] == "mount":
                 if step in present:
                     self._umount(step["target"])
                     unmounted.append(step["target"])
@@ -437,7 +498,7 @@ class Storage:
                     os.rmdir(step["path"])
             journal.steps.pop()
             journal.save()
-        self._given_back(journal.left)
+        self._given_back(journal)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.run_dir, "resolv.conf"))
         journal.end()
@@ -450,8 +511,12 @@ class Storage:
             raise Busy(f"{target} cannot be unmounted: {exc.what}", "The rest is still mounted.",
                        "Run it again when nothing uses it any more.") from exc
 
-    def _given_back(self, devices: dict[str, str]) -> None:
-        """Wait until the kernel is through with them and all is on the disks. A service's namespace may hold one."""
+    def _given_back(self, journal: Journal) -> None:
+        """Wait until the kernel is through with what was unmounted, and all is on the disks."""
+        devices = journal.left
+        if not devices:
+            return
+        # A service's namespace may hold one.
         elsewhere = {mount.device for mount in self.kernel.mounts()}
 
         def held() -> dict[str, str]:
@@ -467,10 +532,11 @@ class Storage:
         Wait(self.patience, Backoff(0.01, 0.5)).until(lambda: None if held() else True, late)
         for path in devices.values():
             self.run(["blockdev", "--flushbufs", path])
+        journal.left = {}
+        journal.save()
 
     def _nothing_foreign(self, journal: Journal) -> None:
-        known = {(step["number"], step["target"]) for step in journal.mounts}
-        foreign = [mount for mount in self.kernel.mounts() if (mount.device, mount.point) not in known
+        foreign = [mount for mount in self.kernel.mounts() if not any(_is(mount, step) for step in journal.mounts)
                    and journal.path and (mount.point + "/").startswith(journal.path + "/")]
         if foreign:
             raise Busy("Not mounted by storage_mount, but in the target: " +
@@ -478,7 +544,7 @@ class Storage:
                        "Nothing was unmounted.", "Unmount it first.")
 
     def _nobody_uses(self, journal: Journal, present: list[dict[str, t.Any]], kill: bool) -> None:
-        numbers = {step["number"] for step in present}
+        numbers = {step["number"] for step in present} | {self.kernel.device_of(step["target"]) for step in present}
         namespace = self._namespace(journal)
 
         def users() -> list[Process]:
@@ -510,8 +576,8 @@ class Storage:
 
     def _present(self, journal: Journal) -> list[dict[str, t.Any]]:
         """The mounts of the journal that the kernel knows."""
-        there = {(mount.device, mount.point) for mount in self.kernel.mounts()}
-        return [step for step in journal.mounts if (step["number"], step["target"]) in there]
+        there = self.kernel.mounts()
+        return [step for step in journal.mounts if any(_is(mount, step) for mount in there)]
 
     def _stands(self, journal: Journal) -> bool:
         return len(self._present(journal)) == len(journal.mounts) and self._namespace(journal) is not None
@@ -531,9 +597,15 @@ class Storage:
     def _listing(self, journal: Journal) -> str:
         """The mounts of the journal as text for a diff."""
         present = self._present(journal)
-        by_place = {(mount.device, mount.point): mount for mount in self.kernel.mounts()}
-        return "".join(f"{step['device']} on {step['target']} type {step['type']} "
-                       f"({by_place[step['number'], step['target']].options})\n" for step in present)
+        there = self.kernel.mounts()
+        options = [next(mount.options for mount in there if _is(mount, step)) for step in present]
+        return "".join(f"{step['name']} on {step['target']} type {step['type']} ({each})\n"
+                       for step, each in zip(present, options))
+
+
+def _is(mount: Mount, step: t.Mapping[str, t.Any]) -> bool:
+    """Whether a step of the journal made this mount. One of btrfs has a number of its own, not that of its device."""
+    return mount.point == step["target"] and (mount.device == step["number"] or mount.fstype == step["type"] == "btrfs")
 
 
 def _skip(entry: _fstab.Entry, reason: str) -> dict[str, t.Any]:

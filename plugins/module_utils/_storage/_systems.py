@@ -21,6 +21,11 @@ from ._apart import apart
 from ._devices import BIOS_BOOT, ESP, EXT, MOUNTABLE, Device, Devices
 from ._kernel import Kernel
 
+# What an installed system may be recognised on. ufs is not mounted for that.
+READABLE = (*MOUNTABLE, "ntfs", "ufs")
+# The driver of ext4 knows the options that we need, and mounts all three. "ntfs" alone means what is best: ntfs3 or ntfs-3g.
+_DRIVERS = {"ext2": "ext4", "ext3": "ext4", "ntfs": "ntfs3,ntfs"}
+
 _OS_KEYS = ("id", "id_like", "name", "version", "version_id", "pretty_name")
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release", "lib/os-release")  # the last one: a /usr of its own
 _OLD_RELEASE = ("etc/redhat-release", "etc/SuSE-release", "etc/debian_version")
@@ -30,7 +35,19 @@ _MACHINES = {(3, False): "i386", (62, False): "x86_64", (40, False): "armv7l", (
              (243, False): "riscv64", (21, False): "ppc64le", (21, True): "ppc64", (22, True): "s390x",
              (258, False): "loongarch64"}
 _KERNEL = re.compile(r"(?:vmlinuz|vmlinux|Image|kernel)-(?P<version>.+?)(?:\.old|\.bak)?\Z")
+_MOST_SUBVOLUMES = 1000
 _KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*\Z")
+
+
+@dataclasses.dataclass
+class Subvolume:
+    """A subvolume of a btrfs. path from the top of the file system. default: it is mounted where none is asked for."""
+
+    id: int
+    path: str
+    snapshot: bool
+    default: bool
+    content: Content | None = None
 
 
 @dataclasses.dataclass
@@ -38,7 +55,8 @@ class Content:
     """What one file system was found to hold.
 
     unread: why it could not be read, or "". replay: whether its journal must be replayed before it is whole (None: not
-    known). root: it looks like the root of an installed system. The rest is what was found, as far as it is there.
+    known). root: it looks like the root of an installed system. subvolumes: of a btrfs, whose other fields speak of the
+    top of the file system. The rest is what was found, as far as it is there.
     """
 
     unread: str = ""
@@ -51,6 +69,9 @@ class Content:
     kernels: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
     grub: list[str] = dataclasses.field(default_factory=list)
     efi: list[str] = dataclasses.field(default_factory=list)
+    crypttab: str = ""
+    mdadm: str = ""
+    subvolumes: list[Subvolume] = dataclasses.field(default_factory=list)
     host_keys: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -66,18 +87,25 @@ class System:
     arch: str
     kernels: list[dict[str, t.Any]]
     boot_mode: str
+    subvolume: Subvolume | None = None
+
+    @property
+    def mountable(self) -> bool:
+        """Whether storage_mount can mount it."""
+        return self.content.os.get("family") not in ("windows", "bsd") and not self.root.unsupported
 
     def as_result(self) -> dict[str, t.Any]:
         """JSON data for the result of a module."""
         return {
-            "id": self.id, "root": self.root.path, "label": self.root.tag.get("LABEL"), "os": self.content.os,
+            "id": self.id, "root": self.root.name, "subvolume": self.subvolume.path if self.subvolume else None,
+            "label": self.root.tag.get("LABEL"), "os": self.content.os, "mountable": self.mountable,
             "hostname": self.content.hostname or None, "arch": self.arch or None, "boot_mode": self.boot_mode,
-            "kernels": self.kernels, "fstab": [dataclasses.asdict(entry) for entry in self.fstab],
+            "kernels": self.kernels, "fstab": [entry.as_result() for entry in self.fstab],
             "ssh_host_keys": self.content.host_keys, "notes": self.notes,
         }
 
     def __str__(self) -> str:
-        return f"{self.id} ({self.content.os.get('pretty_name', 'unknown system')} on {self.root.path})"
+        return f"{self.id} ({self.content.os.get('pretty_name', 'unknown system')} on {self.root.name})"
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
@@ -88,7 +116,7 @@ def look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
     found: dict[str, Content] = {}
     wanted: list[Device] = []
     for device in devices.candidates():
-        if device.type not in MOUNTABLE or device.unsupported:
+        if device.type not in READABLE or device.part_of or device.snapshot:
             continue
         content = found[device.path] = Content(replay=_ext_replay(kernel, device))
         if device.used and not device.mounted:
@@ -100,8 +128,15 @@ def look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
         for path, answer in answers.items():
             if answer["replay"] is None:
                 answer["replay"] = found[path].replay
-            found[path] = Content(**answer)
+            found[path] = _content(answer)
     return found
+
+
+def _content(answer: dict[str, t.Any]) -> Content:
+    """Undo what became of it on its way from another process."""
+    parts = [Subvolume(**{**part, "content": _content(part["content"]) if part["content"] else None})
+             for part in answer["subvolumes"]]
+    return Content(**{**answer, "subvolumes": parts})
 
 
 def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.Any]:
@@ -113,6 +148,10 @@ def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.A
         run(["modprobe", "-q", "loop"], check=False)
     for number, device in enumerate(wanted):
         content, place = Content(), device.mounted
+        if device.type == "ufs":
+            _read_ufs(kernel, device, content)
+            found[device.path] = dataclasses.asdict(content)
+            continue
         if not place:
             scratch = scratch or _scratch(run, wanted)
             place = os.path.join(scratch, str(number))
@@ -123,6 +162,8 @@ def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.A
         if not content.unread:
             try:
                 _read(place, content)
+                if device.type == "btrfs":
+                    content.subvolumes = _subvolumes(run, place)
             except (LifeboatError, OSError) as exc:
                 content.unread = str(exc)
         found[device.path] = dataclasses.asdict(content)
@@ -151,12 +192,16 @@ def _mount(run: Runner, kernel: Kernel, device: Device, place: str) -> tuple[str
     elif device.type == "xfs":
         tries = [(f"{common},loop,nouuid", False), (f"{common},loop,nouuid,norecovery", True),
                  (f"{common},nouuid,norecovery", None)]
+    elif device.type == "btrfs":
+        # No loop device: the kernel knows a btrfs by its UUID, and would take that for its device from then on.
+        tries = [(f"{common},subvolid=5,{option}", None) for option in ("rescue=nologreplay", "nologreplay")]
+    elif device.type == "f2fs":
+        tries = [(f"{common},loop,norecovery", None)]
     else:
         tries = [(f"{common},loop", None), (common, None)]
     why = ""
     for options, replay in tries:
-        done = run(["mount", "-t", "ext4" if device.type in EXT else device.type, "-o", options, "--",
-                    device.path, place], check=False)
+        done = run(["mount", "-t", _DRIVERS.get(device.type, device.type), "-o", options, "--", device.path, place], check=False)
         if done.rc == 0:
             return "", replay
         why = why or (done.err.strip() or f"exit code {done.rc}").splitlines()[0][:500]
@@ -200,11 +245,45 @@ def _read(root: str, content: Content) -> None:
                              if re.match(r"[a-z0-9_]+-(pc|efi|ieee1275|emu|uboot)\Z", name)]
     content.efi = next((found for found in (_target.names(root, path) for path in ("EFI", "efi", "boot/efi/EFI"))
                         if found), [])[:100]
+    if _target.status(root, "Windows/System32/config/SYSTEM") or _target.status(root, "WINDOWS/system32/config/system"):
+        content.root, content.os = True, {"name": "Windows", "family": "windows"}
+        return
     if content.root:
+        content.crypttab = _text(root, "etc/crypttab", 65536)
+        content.mdadm = _text(root, "etc/mdadm/mdadm.conf", 65536) or _text(root, "etc/mdadm.conf", 65536)
         content.hostname = _text(root, "etc/hostname", 4096).strip().split("\n")[0][:253]
         # One byte more than is used, so that it can be told that there was more.
         content.fstab = _text(root, "etc/fstab", _fstab.LARGEST + 1, cut=True)
         content.host_keys = _host_keys(root)
+
+
+def _read_ufs(kernel: Kernel, device: Device, content: Content) -> None:
+    """Few rescue systems can mount it, so where it was mounted last is read from its superblock (sys/ufs/ffs/fs.h)."""
+    block = kernel.head(device.path, 65536, 1376)
+    point = block[212:680].split(b"\0", 1)[0]
+    if len(block) == 1376 and point == b"/":
+        content.root, content.os = True, {"name": "BSD", "family": "bsd"}
+    else:
+        content.unread = "ufs is not supported."
+
+
+def _subvolumes(run: Runner, place: str) -> list[Subvolume]:
+    """The subvolumes of the btrfs whose top is mounted at place, and what those hold that are not snapshots of others."""
+    default = run(["btrfs", "subvolume", "get-default", place]).out.split()
+    parts = []
+    for line in run(["btrfs", "subvolume", "list", "-q", place]).out.splitlines():
+        match = re.match(r"ID (\d+) gen \d+ top level \d+ parent_uuid (\S+) +path (.*)\Z", line)
+        if match:
+            number, parent, path = match.groups()
+            parts.append(Subvolume(int(number), path, parent != "-" or ".snapshots" in path.split("/"),
+                                   len(default) > 1 and default[1] == number))
+    for part in parts[:_MOST_SUBVOLUMES]:
+        if part.default or not part.snapshot:
+            part.content = Content()
+            at = os.path.join(place, part.path)
+            if os.path.isdir(at) and os.path.realpath(at) == os.path.join(os.path.realpath(place), part.path):
+                _read(at, part.content)
+    return parts
 
 
 def _text(root: str, path: str, limit: int, cut: bool = False) -> str:
@@ -276,24 +355,40 @@ def _host_keys(root: str) -> list[str]:
 
 def judge(devices: Devices, contents: t.Mapping[str, Content]) -> list[System]:
     """The installed systems among what was read."""
-    systems = []
+    roots: list[tuple[Device, Subvolume | None, Content]] = []
     for path, content in contents.items():
-        if not content.root:
-            continue
-        root = devices.all[path]
-        entries, cut = _fstab.parse(content.fstab.encode("utf-8", "surrogateescape"))
-        notes = ["The system's fstab is so long that its end was not read."] if cut else []
-        notes += _fstab.resolve(entries, root, devices)
-        at = {entry.file: contents.get(entry.device or "", Content()) for entry in entries
-              if entry.status == _fstab.RESOLVED or (entry.device and entry.reason == "It is marked noauto.")}
-        usr, boot = at.get("/usr", Content()), at.get("/boot", Content())
-        content.os = content.os or usr.os
-        systems.append(System(
-            id=_id(root, devices), root=root, content=content, fstab=entries, notes=notes,
-            arch=content.arch or usr.arch, kernels=boot.kernels or content.kernels,
-            boot_mode=_boot_mode(root, devices, [content, boot, at.get("/boot/efi", Content()),
-                                                 at.get("/efi", Content())], set(at))))
-    return systems
+        # What is mounted where no subvolume is asked for speaks for the file system: the top of it, or another.
+        if content.root and not any(part.default for part in content.subvolumes):
+            roots.append((devices.all[path], None, content))
+        roots += [(devices.all[path], part, part.content) for part in content.subvolumes if part.content and part.content.root]
+    return [_system(devices, contents, root, part, content, sum(other is root for other, _part, _content in roots))
+            for root, part, content in roots]
+
+
+def _system(devices: Devices, contents: t.Mapping[str, Content], root: Device, part: Subvolume | None, content: Content,
+            neighbours: int) -> System:
+    entries, cut = _fstab.parse(content.fstab.encode("utf-8", "surrogateescape"))
+    notes = ["The system's fstab is so long that its end was not read."] if cut else []
+    names = _fstab.Names(crypttab=_fstab.parse_crypttab(content.crypttab), arrays=_fstab.parse_mdadm_conf(content.mdadm),
+                         subvolumes={path: {each.path: each.id for each in found.subvolumes}
+                                     for path, found in contents.items() if found.subvolumes})
+    notes += _fstab.resolve(entries, root, devices, names, part.path if part else None)
+    at = {entry.file: _content_of(entry, contents) for entry in entries
+          if entry.status == _fstab.RESOLVED or (entry.device and entry.reason == "It is marked noauto.")}
+    usr, boot = at.get("/usr", Content()), at.get("/boot", Content())
+    content.os = content.os or usr.os
+    own = _id(root, devices)
+    return System(
+        id=f"{own}:{part.path}" if part and neighbours > 1 else own, root=root, content=content, fstab=entries, notes=notes,
+        arch=content.arch or usr.arch, kernels=boot.kernels or content.kernels,
+        boot_mode=_boot_mode(root, devices, [content, boot, at.get("/boot/efi", Content()), at.get("/efi", Content())],
+                             set(at)), subvolume=part)
+
+
+def _content_of(entry: _fstab.Entry, contents: t.Mapping[str, Content]) -> Content:
+    content = contents.get(entry.device or "", Content())
+    part = next((part for part in content.subvolumes if part.id == entry.subvolume), None)
+    return part.content or Content() if part else content
 
 
 def _id(root: Device, devices: Devices) -> str:
@@ -301,7 +396,7 @@ def _id(root: Device, devices: Devices) -> str:
         value = root.tag.get(tag, "")
         if value and [device.path for device in devices.tagged(tag, value)] == [root.path]:
             return value
-    return root.path
+    return root.path if root.path == root.name else f"{root.layer}:{root.name}"
 
 
 def _boot_mode(root: Device, devices: Devices, contents: list[Content], points: set[str]) -> str:

@@ -1,0 +1,468 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What lies between disks and file systems: md arrays, volume groups, encrypted containers. Private to this collection.
+
+To look must not write. But an array that is started, a mirror, a thin pool write to what they lie on, and two volume
+groups of one name cannot be active together. So what is built for looking is built on overlays: snapshots of the kernel's
+device mapper, which opens what lies below for reading only and keeps what is written in the rescue system's memory. On
+them a volume group gets another name, so that it meets no other, and a broken one may be put in order.
+
+Each step is written to the journal before it is taken, and undone in reverse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import typing as t
+
+from .._run import CommandFailed, Runner
+from ._devices import Device, Devices
+from ._journal import Journal
+from ._kernel import Kernel, sys_of
+
+# All names that we give begin so; see _RULES.
+PREFIX = "lifeboat"
+
+# Of a stack of md on crypt on LVM on md…; no known installer makes more than four.
+_ROUNDS = 8
+
+# Room in memory for what is written to one overlay; only what is written takes it.
+_ROOM = 64 << 20
+
+# Tells udev to leave our overlays alone: it would assemble and activate what it finds on them.
+# 09: before all rules that look for file systems. The flags are those of the rules of the device mapper.
+_RULES_FILE = "/run/udev/rules.d/09-lifeboat.rules"
+_RULES = (
+    f'SUBSYSTEM=="block", ATTR{{dm/name}}=="{PREFIX}*", ENV{{DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG}}="1", '
+    'ENV{DM_UDEV_DISABLE_DISK_RULES_FLAG}="1", ENV{DM_UDEV_DISABLE_OTHER_RULES_FLAG}="1"\n'
+    'SUBSYSTEM=="block", KERNEL=="md9[0-9][0-9]*", ENV{DM_UDEV_DISABLE_OTHER_RULES_FLAG}="1"\n')
+_FIRST_ARRAY = 900  # of the numbers that the rule speaks of
+
+# A devices file, or a filter, of the rescue system hides what was not there when it was written. Backups of metadata are
+# for who changes them.
+_LVM = ('devices {{ use_devicesfile=0 global_filter=[ "a|.*|" ] filter=[ {accept}, "r|.*|" ] }} '
+        'backup {{ backup=0 archive=0 }}')
+_REPORT = ("lvm", "fullreport", "--reportformat", "json", "--units", "b", "--nosuffix",
+           "--configreport", "vg", "-o", "vg_name,vg_uuid,vg_missing_pv_count",
+           "--configreport", "pv", "-o", "pv_name,pv_uuid",
+           "--configreport", "lv", "-o", "lv_name,lv_uuid,lv_attr,lv_dm_path,lv_layout,origin,lv_active,lv_health_status",
+           "--configreport", "pvseg", "-o", "pvseg_start", "--configreport", "seg", "-o", "seg_start")
+
+
+def needed(devices: Devices) -> bool:
+    """Whether there is anything that is to be built, or explained."""
+    return any(device.type in ("linux_raid_member", "LVM2_member", "crypto_LUKS") for device in devices.candidates())
+
+
+class Key(t.NamedTuple):
+    """A key for an encrypted container.
+
+    device: its path or UUID, "" for any. One of passphrase, key_file (in the rescue system) and clevis is given.
+    """
+
+    device: str = ""
+    passphrase: str | None = None
+    key_file: str | None = None
+    clevis: bool = False
+
+    def fits(self, device: Device) -> bool:
+        """Whether it is meant for this container."""
+        return self.device in ("", device.path, device.name, device.tag.get("UUID")) or \
+            (self.device.startswith("/dev/") and os.path.realpath(self.device) == device.path)
+
+    def __str__(self) -> str:
+        return f"key file {self.key_file}" if self.key_file else "clevis" if self.clevis else "passphrase"
+
+
+class Layers:
+    """Builds what can be built on the disks, and takes it down again.
+
+    journal: where each step is written to, first. tag: a word that tells our names apart from those of another journal.
+    keys: for encrypted containers. overlays: build for looking, so that no byte on the disks changes; else build it as
+    the installed system would. wanted: names of the layers to build, as Device.layer has them; None for all.
+    partial: activate a volume group without the disks that are missing. standing: layers that other journals built.
+    """
+
+    def __init__(self, run: Runner, kernel: Kernel, journal: Journal, tag: str, keys: t.Sequence[Key] = (), *,
+                 overlays: bool = True, wanted: t.Container[str] | None = None, partial: bool = False,
+                 standing: t.Sequence[t.Mapping[str, t.Any]] = ()):
+        self.run = run
+        self.kernel = kernel
+        self.journal = journal
+        self.keys = keys
+        self.overlays = overlays
+        self._tag = tag
+        self._wanted = wanted
+        self._partial = partial
+        # Overlay to what it is over, device to what is known of it, device to why nothing could be built on it.
+        self.hidden: dict[str, str] = {}
+        self.facts: dict[str, dict[str, t.Any]] = {}
+        self.why: dict[str, str] = {}
+        for layers in (*standing, journal.layers):
+            self.hidden.update(layers.get("hidden", {}))
+            self.facts.update(layers.get("facts", {}))
+        self._tried: set[str] = set()
+        self._loaded: set[str] = set()
+        self._hushed = False
+
+    def build(self, discover: t.Callable[[Layers], Devices]) -> Devices:
+        """Build all that can be built, and return what there is then. discover: looks at all block devices."""
+        devices = discover(self)
+        for _round in range(_ROUNDS):
+            if not any([step(devices) for step in (self._explain, self._unlock, self._assemble, self._activate)]):
+                break
+            self._keep()
+            devices = discover(self)
+        for device in devices:
+            device.why = device.why or self.why.get(device.path, "")
+        return devices
+
+    def _keep(self) -> None:
+        self.journal.layers = {"hidden": self.hidden, "facts": self.facts}
+        self.journal.save()
+
+    def _new(self, devices: Devices, kind: str) -> list[Device]:
+        """Devices of a kind that nothing is built on, and that were not tried yet."""
+        return [device for device in devices.candidates() if device.type == kind and not device.below and not device.mounted
+                and device.path not in self._tried]
+
+    def _is_wanted(self, layer: str) -> bool:
+        return self._wanted is None or layer in self._wanted
+
+    # Overlays -------------------------------------------------------------------------------------------------------
+
+    def _over(self, device: Device) -> str:
+        """The path to build on: an overlay over the device, or, where it is not for looking, the device itself."""
+        if not self.overlays:
+            return device.path
+        self._hush()
+        name = f"{PREFIX}-{self._tag}{len(self.hidden)}"
+        cow = os.path.join(self.journal.run_dir, f"{name}.cow")
+        self.journal.announce(do="overlay", name=name, cow=cow)
+        fd = os.open(cow, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.ftruncate(fd, _ROOM)
+        os.close(fd)
+        self._load("loop", "dm_snapshot")
+        loop = self.run(["losetup", "--find", "--show", "--", cow]).out.strip()
+        self.run(["dmsetup", "create", name, "--table", f"0 {device.size // 512} snapshot {device.path} {loop} N 8"])
+        self.hidden[f"/dev/mapper/{name}"] = device.path
+        return f"/dev/mapper/{name}"
+
+    def _hush(self) -> None:
+        if self._hushed or not os.path.exists("/run/udev/control"):
+            return
+        self._hushed = True
+        if os.path.exists(_RULES_FILE):
+            return  # another journal's, which will be here for longer
+        self.journal.announce(do="rules")
+        os.makedirs(os.path.dirname(_RULES_FILE), exist_ok=True)
+        with open(_RULES_FILE, "w", encoding="ascii") as file:
+            file.write(_RULES)
+        self.run(["udevadm", "control", "--reload"], check=False)
+
+    def _load(self, *modules: str) -> None:
+        for module in modules:
+            if module not in self._loaded:
+                # Not every rescue system has udev or the kernel load what is asked for.
+                self._loaded.add(module)
+                self.run(["modprobe", "-q", module], check=False)
+
+    # Encrypted containers -------------------------------------------------------------------------------------------
+
+    def _unlock(self, devices: Devices) -> bool:
+        built = False
+        for device in self._new(devices, "crypto_LUKS"):
+            uuid = device.tag.get("UUID", "")
+            layer = _layer("luks", uuid, devices, [device])
+            if not self._is_wanted(layer):
+                continue
+            self._tried.add(device.path)
+            keys = [key for key in self.keys if key.fits(device)]
+            self.why[device.path] = "It is locked, and no key for it was given."
+            if keys:
+                self._load("dm_crypt")
+                over = self._over(device)
+                name = f"{PREFIX}-{self._tag}{len(self.journal.steps)}-crypt" if self.overlays else f"luks-{uuid}"
+                self.journal.announce(do="crypt", name=name)
+                opened = next((key for key in keys if self._open(key, over, name)), None)
+                if opened:
+                    del self.why[device.path]
+                    self.facts[f"/dev/mapper/{name}"] = {"layer": layer, "key": str(opened), "container": device.path,
+                                                         "name": f"/dev/mapper/luks-{uuid}"}
+                    built = True
+        return built
+
+    def _open(self, key: Key, device: str, name: str) -> bool:
+        if key.clevis:
+            done = self.run(["clevis", "luks", "unlock", "-d", device, "-n", name], check=False)
+        else:
+            # A passphrase goes in by standard input; one with a line feed at its end is none.
+            done = self.run(["cryptsetup", "open", "--type", "luks", "--tries", "1", "--key-file", key.key_file or "-", "--", device,
+                             name], stdin=key.passphrase, check=False)
+        if done.rc != 0:
+            self._failed(device, f"It is locked: none of the keys that were given opens it ({key}: {_last(done.err)}).")
+        return done.rc == 0
+
+    def _failed(self, path: str, why: str) -> None:
+        self.why[self.hidden.get(path, path)] = why
+
+    # Arrays ---------------------------------------------------------------------------------------------------------
+
+    def _assemble(self, devices: Devices) -> bool:
+        arrays: dict[str, list[Device]] = {}
+        for device in self._new(devices, "linux_raid_member"):
+            arrays.setdefault(device.tag.get("UUID", ""), []).append(device)
+        built = False
+        for uuid, members in arrays.items():
+            if self._is_wanted(_layer("md", uuid, devices, members)):
+                self._tried.update(member.path for member in members)
+                self._load("md_mod", "raid0", "raid1", "raid10", "raid456")
+                built = self._start_array(uuid, members) or built
+        return built
+
+    def _start_array(self, uuid: str, members: list[Device]) -> bool:
+        holders = {holder for member in members for holder in self.kernel.holders(member.path)}
+        halves = [holder for holder in holders if self.kernel.array(f"/dev/{holder}").get("array_state") == "inactive"]
+        node = f"/dev/{halves[0]}" if halves else self._free_array()
+        try:
+            if halves:
+                # Its members came one by one, and not all of them: the kernel holds those that did.
+                self.journal.announce(do="start", node=node)
+                if self.overlays:
+                    _set_array_state(node, "readonly")
+                else:
+                    self.run(["mdadm", "--run", node])
+            else:
+                nodes = [self._over(member) for member in members]
+                self.journal.announce(do="array", node=node)
+                self.run(["mdadm", "--assemble", "--run", *(["--readonly"] if self.overlays else []), node, *nodes])
+        except (CommandFailed, OSError) as exc:
+            for member in members:
+                self.why[member.path] = f"Its array cannot be started: {_last(str(exc))}"
+            return False
+        return True
+
+    def _free_array(self) -> str:
+        taken = self.kernel.arrays()
+        numbers = range(_FIRST_ARRAY, _FIRST_ARRAY + 100) if self.overlays else range(127, -1, -1)
+        return next(f"/dev/md{number}" for number in numbers if f"md{number}" not in taken)
+
+    # Volume groups --------------------------------------------------------------------------------------------------
+
+    def _explain(self, devices: Devices) -> bool:
+        """Find out what arrays and volumes that are active are. Return whether some had not been known."""
+        new = False
+        for device in devices:
+            if device.path not in self.facts and self.kernel.array(device.path):
+                array = self.kernel.array(device.path)
+                members = [devices.all[path] for path in device.on]
+                uuid = next((each.tag["UUID"] for each in members if each.type == "linux_raid_member" and "UUID" in each.tag), "")
+                name = next((each.tag["LABEL"] for each in members if each.tag.get("LABEL")), "")
+                self.facts[device.path] = {
+                    "layer": _layer("md", uuid, devices, members), "uuid": uuid, "array": name,
+                    "name": self._array_name(device, name), "raid_disks": _number(array, "raid_disks"),
+                    "degraded": _number(array, "degraded"), "state": array["array_state"], "metadata": array["metadata_version"]}
+                new = True
+        active = [device.path for device in devices if device.type == "LVM2_member" and device.below
+                  and device.path not in self._tried]
+        if active:
+            self._tried.update(active)
+            for group in self._report(active):
+                on = [devices.all[volume["pv_name"]] for volume in group["pv"] if volume["pv_name"] in devices.all]
+                self._learn(group, _layer("vg", group["vg_uuid"], devices, on),
+                            {volume["lv_uuid"]: volume["lv_dm_path"] for volume in group["lv"]})
+                new = True
+        for device in devices:
+            if device.kind == "crypt" and device.path not in self.facts and device.on:
+                container = devices.all[device.on[0]]
+                self.facts[device.path] = {"layer": _layer("luks", container.tag.get("UUID", ""), devices, [container]),
+                                           "container": container.path, "key": None, "name": device.path}
+                new = True
+        return new
+
+    def _array_name(self, device: Device, name: str) -> str:
+        """What it is called: as it is, or, where we started it, as it would be."""
+        ours = self.overlays and re.match(r"/dev/md9[0-9]{2}\Z", device.path)
+        short = name.rpartition(":")[2]
+        return f"/dev/md/{short or device.path[len('/dev/md'):]}" if ours else device.path
+
+    def _activate(self, devices: Devices) -> bool:
+        built = False
+        for copy, volumes in enumerate(_copies(self._new(devices, "LVM2_member"))):
+            self._load("dm_mod")
+            for group in self._report([device.path for device in volumes]):
+                paths = {volume["pv_name"] for volume in group["pv"]}
+                mine = [device for device in volumes if device.path in paths]
+                layer = _layer("vg", group["vg_uuid"], devices, mine)
+                if self._is_wanted(layer):
+                    self._tried.update(device.path for device in mine)
+                    built = self._activate_group(group, layer, mine, copy > 0) or built
+        return built
+
+    def _report(self, nodes: t.Sequence[str]) -> list[dict[str, t.Any]]:
+        """What LVM says of the volume groups on these devices."""
+        out = self.run([*_REPORT, "--config", _config(nodes)], check=False).out
+        try:
+            report = json.loads(out)["report"]
+            return [{**part["vg"][0], "pv": part.get("pv", []), "lv": part.get("lv", [])} for part in report
+                    if part.get("vg") and part["vg"][0]["vg_name"]]
+        except (ValueError, KeyError, TypeError, IndexError):
+            return []
+
+    def _activate_group(self, group: dict[str, t.Any], layer: str, on: list[Device], copy: bool) -> bool:
+        name = group["vg_name"]
+        missing = _number(group, "vg_missing_pv_count")
+        nodes = [self._over(device) for device in on]
+        config = ["--config", _config(nodes)]
+        try:
+            if self.overlays:
+                name = f"{PREFIX}{self._tag}{len(self.journal.steps)}"
+                if missing:
+                    # What is left is put in order, in memory, or it could not be renamed.
+                    self.run(["lvm", "vgreduce", *config, "--removemissing", "--force", "--yes", group["vg_name"]])
+                if copy:
+                    self.run(["lvm", "vgimportclone", *config, "--basevgname", name, *nodes])
+                else:
+                    self.run(["lvm", "vgrename", *config, group["vg_uuid"], name])
+            self.journal.announce(do="group", name=name, nodes=nodes)
+            partial = ["--activationmode", "partial"] if missing and self._partial else []
+            done = self.run(["lvm", "vgchange", *config, "--activate", "y", *partial, name], check=False)
+        except CommandFailed as exc:
+            for device in on:
+                self.why[device.path] = f"Its volume group {group['vg_name']} cannot be activated: {_last(str(exc))}"
+            return False
+        paths = {volume["lv_uuid"]: volume["lv_dm_path"] for now in self._report(nodes) if now["vg_name"] == name
+                 for volume in now["lv"] if volume["lv_active"] == "active"}
+        self._learn(group, layer, paths)
+        if done.rc != 0:
+            for device in on:
+                self.why[device.path] = f"Not all of its volume group {group['vg_name']} can be activated: {_last(done.err)}"
+        return bool(paths)
+
+    def _learn(self, group: dict[str, t.Any], layer: str, paths: t.Mapping[str, str]) -> None:
+        """Note what the volumes of a group are. paths: UUID of a volume to its device."""
+        for volume in group["lv"]:
+            path = paths.get(volume["lv_uuid"])
+            # Pools, and what they are made of, hold no file systems.
+            if path and volume["lv_attr"][:1] not in "tTDCe":
+                self.facts[path] = {
+                    "layer": layer, "vg": group["vg_name"], "lv": volume["lv_name"], "layout": volume["lv_layout"],
+                    "name": f"/dev/mapper/{_mapper(group['vg_name'], volume['lv_name'])}",
+                    "snapshot": f"It is a snapshot of {volume['origin']}." if volume["origin"] and "cache" not in
+                                volume["lv_layout"] else "",
+                    "health": volume["lv_health_status"], "missing": _number(group, "vg_missing_pv_count")}
+
+
+# Undoing ------------------------------------------------------------------------------------------------------------
+
+
+def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
+    """Undo one step of a journal, if it was taken. Raises LifeboatError."""
+    kind = step["do"]
+    if kind == "rules":
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_RULES_FILE)
+        run(["udevadm", "control", "--reload"], check=False)
+    elif kind == "overlay":
+        _remove_mapping(run, kernel, step["name"])
+        for line in run(["losetup", "--noheadings", "--output", "NAME", "--associated", step["cow"]], check=False).out.split():
+            run(["losetup", "--detach", line])
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(step["cow"])
+    elif kind == "crypt":
+        _remove_mapping(run, kernel, step["name"])
+    elif kind == "group":
+        run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "n", step["name"]])
+    elif kind == "array":
+        _remove_above(run, kernel, step["node"])
+        if kernel.array(step["node"]):
+            run(["mdadm", "--stop", step["node"]])
+    elif kind == "start":
+        _remove_above(run, kernel, step["node"])
+        if kernel.array(step["node"]).get("array_state", "inactive") != "inactive":
+            _set_array_state(step["node"], "inactive")
+
+
+def undo_all(run: Runner, kernel: Kernel, journal: Journal) -> None:
+    """Undo a journal that has steps of this module only."""
+    while journal.steps:
+        undo(run, kernel, journal.steps[-1])
+        journal.steps.pop()
+        journal.save()
+    journal.end()
+
+
+STEPS = ("rules", "overlay", "crypt", "group", "array", "start")
+
+
+def _remove_mapping(run: Runner, kernel: Kernel, name: str) -> None:
+    node = f"/dev/mapper/{name}"
+    if run(["dmsetup", "info", "--noheadings", "--columns", "-o", "name", name], check=False).rc == 0:
+        _remove_above(run, kernel, node)
+        run(["dmsetup", "remove", "--retry", name])
+
+
+def _remove_above(run: Runner, kernel: Kernel, node: str) -> None:
+    """Take down what something else (udev, say) has built on a device that is ours."""
+    for holder in kernel.holders(node):
+        if kernel.array(f"/dev/{holder}"):
+            _remove_above(run, kernel, f"/dev/{holder}")
+            run(["mdadm", "--stop", f"/dev/{holder}"])
+        elif kernel.mapping(holder):
+            _remove_mapping(run, kernel, kernel.mapping(holder))
+
+
+def _set_array_state(node: str, state: str) -> None:
+    """See Documentation/admin-guide/md.rst of the kernel: `inactive` keeps the members."""
+    with open(f"{sys_of(node)}/md/array_state", "w", encoding="ascii") as file:
+        file.write(state)
+
+
+# Words --------------------------------------------------------------------------------------------------------------
+
+
+def _copies(volumes: list[Device]) -> list[list[Device]]:
+    """Physical volumes, those of copied disks apart: LVM refuses to see the same one twice."""
+    sets: list[dict[str, Device]] = []
+    for device in volumes:
+        uuid = device.tag.get("UUID", device.path)
+        place = next((each for each in sets if uuid not in each), None)
+        if place is None:
+            place = {}
+            sets.append(place)
+        place[uuid] = device
+    return [list(each.values()) for each in sets]
+
+
+def _config(nodes: t.Sequence[str]) -> str:
+    """LVM's settings for commands that are to see these devices only."""
+    return _LVM.format(accept=", ".join('"a|^' + re.sub(r"([^\w/-])", r"[\1]", node) + '$|"' for node in nodes))
+
+
+def _layer(kind: str, uuid: str, devices: Devices, on: t.Sequence[Device]) -> str:
+    """A name for what is built on these devices. It tells copies apart, which have the UUID in common, by their disks."""
+    disks = sorted({disk.path for device in on for disk in devices.disks_of(device)})
+    return f"{kind}:{uuid}:{'+'.join(disks)}"
+
+
+def _mapper(group: str, volume: str) -> str:
+    """The name of a volume for the device mapper."""
+    return f"{group.replace('-', '--')}-{volume.replace('-', '--')}"
+
+
+def _number(values: t.Mapping[str, t.Any], key: str) -> int:
+    try:
+        return int(values.get(key) or 0)
+    except ValueError:
+        return 0
+
+
+def _last(text: str) -> str:
+    """The last words of a program, on one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "Bypassing udev" not in line]
+    return lines[-1][:300] if lines else "it did not say why."
