@@ -19,10 +19,14 @@ description:
   - Nothing is changed. File systems are read in a mount namespace of the module's own, without a replay of their
     journals, over read-only loop devices, so that not one byte on the disks changes.
   - Disks that the rescue system itself uses are listed, and marked, and not read.
+  - Arrays, volume groups and encrypted containers that are not active are built for the moment that it takes to look, on
+    overlays that keep in memory what would be written, and are gone afterwards.
 requirements:
-  - Python 3.8 or later, lsblk, blkid, mount. Must be run as root.
+  - Python 3.8 or later, lsblk, blkid, mount; mdadm, lvm, cryptsetup, dmsetup, btrfs for what they are for. Must be run as
+    root.
 extends_documentation_fragment:
   - lifeboat.rescue.attributes
+  - lifeboat.rescue.storage
 attributes:
   diff_mode:
     description: This module changes nothing.
@@ -31,8 +35,9 @@ attributes:
     description: This module changes nothing.
     support: full
 notes:
-  - Only plain partitions and whole disks with ext2, ext3, ext4, xfs or vfat are read. Members of md arrays, LVM, LUKS,
-    btrfs and others are listed with the reason why they are not.
+  - Snapshots, of LVM and of btrfs, are not taken for systems.
+  - ZFS pools are listed with the reason why they are not read. A BSD on UFS and a Windows are recognised, and cannot be
+    mounted.
 seealso:
   - module: lifeboat.rescue.storage_mount
 """
@@ -44,6 +49,12 @@ EXAMPLES = r"""
   tasks:
     - name: Find the installed systems
       lifeboat.rescue.storage_info:
+      register: storage
+
+    - name: Find those in an encrypted container, too
+      lifeboat.rescue.storage_info:
+        luks:
+          - passphrase: "{{ web1_disk_passphrase }}"
       register: storage
 
     - name: Show them
@@ -111,9 +122,22 @@ filesystems:
     device:
       description: Path in the rescue system.
       type: str
+    "on":
+      description: Devices that it lies on (its disk, the members of its array, its volume group's physical volumes).
+      type: list
+      elements: str
     disk:
-      description: Path of the disk that it is on.
+      description: Path of the disk that it is on; the first one, where there are several.
       type: str
+    kind:
+      description: Type of the device, as C(lsblk) says.
+      type: str
+      sample: lvm
+    subvolumes:
+      description: Of a btrfs, its subvolumes, each with its C(id), its C(path) from the top of the file system, whether it
+        is a C(snapshot) and whether it is the C(default).
+      type: list
+      elements: dict
     size:
       description: Bytes.
       type: int
@@ -151,6 +175,92 @@ filesystems:
     reason:
       description: Why it was not read.
       type: str
+arrays:
+  description: The md arrays.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    device:
+      description: Its path, or what that would be.
+      type: str
+      sample: /dev/md/0
+    uuid:
+      description: As C(blkid) tells it for the members.
+      type: str
+    name:
+      description: As its members have it.
+      type: str
+    level:
+      description: As the kernel says.
+      type: str
+      sample: raid1
+    metadata:
+      description: Version of its metadata.
+      type: str
+      sample: "1.2"
+    members:
+      description: Those that are there.
+      type: list
+      elements: str
+    raid_disks:
+      description: How many it should have.
+      type: int
+    degraded:
+      description: How many it lacks.
+      type: int
+volumes:
+  description: The logical volumes of LVM that could be activated.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    device:
+      description: Its path, or what that would be.
+      type: str
+      sample: /dev/mapper/vg0-root
+    group:
+      description: Name of its volume group.
+      type: str
+    group_uuid:
+      description: UUID of its volume group, as two of them may have the same name.
+      type: str
+    name:
+      description: Its name.
+      type: str
+    layout:
+      description: As C(lvs) says.
+      type: str
+      sample: thin,sparse
+    snapshot:
+      description: Whether it is a snapshot.
+      type: bool
+    missing:
+      description: How many disks its volume group lacks.
+      type: int
+containers:
+  description: The encrypted containers (LUKS).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    device:
+      description: Its path.
+      type: str
+    uuid:
+      description: Its UUID.
+      type: str
+    version:
+      description: Of LUKS.
+      type: str
+      sample: "2"
+    open:
+      description: Whether it could be looked into.
+      type: bool
+    key:
+      description: Which key of O(luks) opened it. Null where it was open already, or is locked.
+      type: str
+      sample: passphrase
 systems:
   description: The installed systems.
   returned: success
@@ -165,13 +275,19 @@ systems:
     root:
       description: Device of its root file system.
       type: str
+    subvolume:
+      description: Of a btrfs, the path of its subvolume from the top of the file system.
+      type: str
+    mountable:
+      description: Whether M(lifeboat.rescue.storage_mount) can mount it.
+      type: bool
     label:
       description: Label of its root file system.
       type: str
     os:
       description: From its C(os-release), the keys C(id), C(id_like), C(name), C(version), C(version_id),
         C(pretty_name) as far as they are there. C(family) is C(debian), C(redhat), C(suse), C(arch), C(alpine) or
-        C(gentoo), or not there.
+        C(gentoo), C(windows), C(bsd), or not there.
       type: dict
     hostname:
       description: From its C(/etc/hostname).
@@ -215,8 +331,8 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _m
 
 
 def main():
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    _module.answer(module, lambda: {"changed": False, **_mounting.Storage().info()})
+    module = AnsibleModule(argument_spec=_module.ARGUMENTS, supports_check_mode=True)
+    _module.answer(module, lambda: {"changed": False, **_mounting.Storage(keys=_module.keys(module.params["luks"])).info()})
 
 
 if __name__ == "__main__":

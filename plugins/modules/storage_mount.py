@@ -13,20 +13,30 @@ author:
   - The lifeboat.rescue contributors (@lifeboat-rescue)
 description:
   - Mounts the file systems of an installed system by its own C(fstab), and unmounts them. It runs in the rescue system.
+  - What it lies on is started first, arrays, volume groups and encrypted containers, and stopped again in the end. What was
+    running before is left running.
   - Every step is written to a journal in the rescue system's memory before it is taken, and undone in reverse. When the
     module is killed half-way, the next call, for mounting or unmounting, first undoes what was done.
   - What commands in the installed system need (C(/dev), C(/proc), C(/sys), C(/run), a C(resolv.conf) that resolves) is
     mounted in a mount namespace only, which P(lifeboat.rescue.chroot_ssh#connection) enters. Outside of it nothing is
     ever bound into the target. Its C(/run) is an empty one of its own, so that package scripts find neither the rescue
     system's services nor its C(systemd).
+  - From mounting to unmounting the target belongs to one job, which is a run of C(ansible-playbook) or C(ansible). Another job
+    is refused. A job whose process is gone from the same controller is taken over without a word, and so is one that has not
+    called for an hour while nothing runs in the target.
   - The target may belong to a server that was broken into. A mount point that is a link, that has C(..) in it or that
     leads out of the target is not used, options of C(fstab) are taken from a short list only, and device nodes on its
     file systems do nothing (C(nodev)).
 requirements:
-  - Python 3.8 or later, lsblk, blkid, blockdev, mount, umount, unshare, nsenter. Must be run as root.
+  - Python 3.8 or later, lsblk, blkid, blockdev, mount, umount, unshare, nsenter; mdadm, lvm, cryptsetup, dmsetup, btrfs for
+    what they are for. Must be run as root.
 extends_documentation_fragment:
   - lifeboat.rescue.attributes
+  - lifeboat.rescue.storage
 attributes:
+  action:
+    description: Has an action plugin of the same name, which tells the module whom it works for.
+    support: full
   idempotent:
     description: When run twice in a row with the same arguments, the second run changes nothing and says so.
     support: full
@@ -50,7 +60,8 @@ options:
       - V(rw) mounts for reading and writing. File systems that were not unmounted cleanly get their journal replayed.
         Check mode says for which this will happen. File systems that C(fstab) has as read-only stay so, but the root.
       - V(ro) leaves every byte of the disks as it is. Journals are not replayed and the devices are set read-only,
-        since even a file system that is mounted read-only may otherwise write. The files of a file system that was not
+        since even a file system that is mounted read-only may otherwise write. Arrays and volume groups that are not active
+        are built on overlays that keep in memory what would be written. The files of a file system that was not
         unmounted cleanly may then look incomplete.
     type: str
     choices: [ro, rw]
@@ -68,6 +79,25 @@ options:
       - Other file systems that are missing are always skipped, and told.
     type: bool
     default: false
+  degraded:
+    description: Start an array that the installed system needs although disks of it are missing.
+    type: bool
+    default: false
+  partial:
+    description: Activate a volume group that the installed system needs although disks of it are missing. Volumes that lie on
+      these are left out.
+    type: bool
+    default: false
+  take_over:
+    description: Take the target over from another job, which is known to be dead.
+    type: bool
+    default: false
+  owner:
+    description: The job that this is done for. It is set by the action plugin, to user, controller and process.
+    type: str
+  gone:
+    description: An owner that is known to be gone. It is set by the action plugin.
+    type: str
   kill_processes:
     description:
       - Before unmounting, end the processes that use the target, first by asking them to end, then by force.
@@ -168,15 +198,26 @@ def main():
             "mode": {"type": "str", "choices": ["ro", "rw"], "default": "rw"},
             "system": {"type": "str"},
             "force": {"type": "bool", "default": False},
+            "degraded": {"type": "bool", "default": False},
+            "partial": {"type": "bool", "default": False},
             "kill_processes": {"type": "bool", "default": False},
+            "take_over": {"type": "bool", "default": False},
+            "owner": {"type": "str"},
+            "gone": {"type": "str"},
+            **_module.ARGUMENTS,
         },
         supports_check_mode=True,
     )
-    asked, storage = module.params, _mounting.Storage()
-    if asked["state"] == "mounted":
-        _module.answer(module, lambda: storage.mount(asked["path"], asked["mode"], asked["system"], asked["force"],
-                                                     module.check_mode))
-    _module.answer(module, lambda: storage.unmount(asked["kill_processes"], module.check_mode))
+    asked = module.params
+
+    def work():
+        storage = _mounting.Storage(keys=_module.keys(asked["luks"]), degraded=asked["degraded"], partial=asked["partial"],
+                                    owner=asked["owner"] or "", take_over=["*"] if asked["take_over"] else [asked["gone"] or ""])
+        if asked["state"] == "mounted":
+            return storage.mount(asked["path"], asked["mode"], asked["system"], asked["force"], module.check_mode)
+        return storage.unmount(asked["kill_processes"], module.check_mode)
+
+    _module.answer(module, work)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,12 @@ announced but not taken, because we were killed between the two, is undone by do
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
-import stat
 import typing as t
 
 from .. import _target
-from .._errors import Busy, TargetError
+from .._errors import TargetError
 
 
 class Journal:
@@ -92,27 +89,3 @@ class Journal:
             os.unlink(self.file)
         self.path, self.wanted, self.steps, self.left, self.result, self.layers = "", {}, [], {}, None, {}
         self.exists = False
-
-
-@contextlib.contextmanager
-def locked(run_dir: str) -> t.Iterator[None]:
-    """Hold the lock of run_dir, which is made if need be. Raise Busy while somebody else holds it.
-
-    The kernel gives it back when its holder dies.
-    """
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(run_dir, 0o700)
-    status = os.lstat(run_dir)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise TargetError(f"{run_dir} is not a directory that only its owner can write to.")
-    fd = os.open(os.path.join(run_dir, "storage.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            if exc.errno != errno.EWOULDBLOCK:
-                raise
-            raise Busy("Another storage_mount is at work here.", todo="Run it again when that has ended.") from None
-        yield
-    finally:
-        os.close(fd)

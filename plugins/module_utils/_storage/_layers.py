@@ -351,7 +351,8 @@ class Layers:
             # Pools, and what they are made of, hold no file systems.
             if path and volume["lv_attr"][:1] not in "tTDCe":
                 self.facts[path] = {
-                    "layer": layer, "vg": group["vg_name"], "lv": volume["lv_name"], "layout": volume["lv_layout"],
+                    "layer": layer, "uuid": group["vg_uuid"], "vg": group["vg_name"], "lv": volume["lv_name"],
+                    "layout": volume["lv_layout"],
                     "name": f"/dev/mapper/{_mapper(group['vg_name'], volume['lv_name'])}",
                     "snapshot": f"It is a snapshot of {volume['origin']}." if volume["origin"] and "cache" not in
                                 volume["lv_layout"] else "",

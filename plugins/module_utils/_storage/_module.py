@@ -9,7 +9,31 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._errors import LifeboatError
+from .._errors import BadInput, LifeboatError
+from ._layers import Key
+
+# Goes with the doc fragment `storage`.
+ARGUMENTS: dict[str, t.Any] = {
+    "luks": {"type": "list", "elements": "dict", "default": [], "no_log": False, "options": {
+        "device": {"type": "str"},
+        "passphrase": {"type": "str", "no_log": True},
+        "key_file": {"type": "path", "no_log": False},
+        "clevis": {"type": "bool", "default": False},
+    }, "mutually_exclusive": [("passphrase", "key_file")]},
+}
+
+
+def keys(asked: t.Sequence[t.Mapping[str, t.Any]]) -> list[Key]:
+    """The keys of the option `luks`. Raises BadInput."""
+    found = []
+    for number, key in enumerate(asked, 1):
+        ways = [name for name in ("passphrase", "key_file", "clevis") if key[name]]
+        if len(ways) != 1:
+            raise BadInput(f"Key {number} of luks needs one of passphrase, key_file and clevis=true.")
+        if key["key_file"] and not os.path.isfile(key["key_file"]):
+            raise BadInput(f"Key {number} of luks: the rescue system has no file {key['key_file']}.")
+        found.append(Key(key["device"] or "", key["passphrase"], key["key_file"], key["clevis"]))
+    return found
 
 
 def answer(module: t.Any, call: t.Callable[[], dict[str, t.Any]]) -> None:

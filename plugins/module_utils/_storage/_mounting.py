@@ -19,8 +19,9 @@ from .._run import Runner
 from .._wait import Backoff, Wait
 from . import _fstab, _layers
 from ._devices import EXT, Built, Device, Devices, Nothing, discover
-from ._journal import Journal, locked
+from ._journal import Journal
 from ._kernel import Kernel, Mount, Process
+from ._lock import Job, locked
 from ._systems import Content, System, judge, look
 
 # Options of fstab that are kept. Others (quota, discard, exec, user, x-…) do nothing for a repair or may do harm.
@@ -97,10 +98,12 @@ class Storage:
 
     run_dir is in the rescue system's memory. patience: seconds to wait for processes to end, or for the kernel. keys: for
     encrypted containers. degraded: arrays may be started without all their disks; partial: the same for volume groups.
+    owner: the job that this is done for, see _lock.Job; take_over: owners that are known to be gone, or "*".
     """
 
     def __init__(self, run: Runner | None = None, kernel: Kernel | None = None, run_dir: str = _target.RUN_DIR,
-                 patience: float = 10.0, keys: t.Sequence[_layers.Key] = (), degraded: bool = False, partial: bool = False):
+                 patience: float = 10.0, keys: t.Sequence[_layers.Key] = (), degraded: bool = False, partial: bool = False,
+                 owner: str = "", take_over: t.Sequence[str] = ()):
         self.run = run or Runner()
         self.kernel = kernel or Kernel()
         self.run_dir = run_dir
@@ -108,6 +111,8 @@ class Storage:
         self.keys = keys
         self.degraded = degraded
         self.partial = partial
+        self.job = Job(run_dir, owner)
+        self.take_over = take_over
         self.devices = Devices([])
         self.contents: dict[str, Content] = {}
         self.systems: list[System] = []
@@ -146,10 +151,13 @@ class Storage:
 
     def info(self) -> dict[str, t.Any]:
         """What storage_info returns."""
-        with locked(self.run_dir):
+        with locked(self.run_dir, self.patience):
             self._look(Journal(self.run_dir))
         return {"disks": [self._disk(device) for device in self.devices if not device.on],
                 "filesystems": [self._filesystem(device) for device in self.devices if device.type],
+                "arrays": [self._array(device) for device in self.devices if "raid_disks" in device.facts],
+                "volumes": [self._volume(device) for device in self.devices if "lv" in device.facts],
+                "containers": [self._container(device) for device in self.devices if device.type == "crypto_LUKS"],
                 "systems": [system.as_result() for system in self.systems]}
 
     def _disk(self, disk: Device) -> dict[str, t.Any]:
@@ -167,7 +175,26 @@ class Storage:
                 "type": device.type, "uuid": device.tag.get("UUID"), "label": device.tag.get("LABEL"),
                 "partuuid": device.tag.get("PART_ENTRY_UUID"), "partlabel": device.tag.get("PART_ENTRY_NAME"),
                 "by_id": device.by_id, "mounted": device.mounted or None, "rescue": bool(device.rescue),
-                "supported": not device.unsupported, "needs_replay": content.replay, "reason": reason or None}
+                "supported": not device.unsupported, "needs_replay": content.replay, "reason": reason or None,
+                "subvolumes": [{"id": part.id, "path": part.path, "snapshot": part.snapshot, "default": part.default}
+                               for part in content.subvolumes]}
+
+    def _array(self, device: Device) -> dict[str, t.Any]:
+        facts = device.facts
+        return {"device": device.name, "uuid": facts["uuid"], "name": facts["array"] or None, "level": device.kind,
+                "metadata": facts["metadata"], "members": [self.devices.all[path].name for path in device.on],
+                "raid_disks": facts["raid_disks"], "degraded": facts["degraded"]}
+
+    @staticmethod
+    def _volume(device: Device) -> dict[str, t.Any]:
+        facts = device.facts
+        return {"device": device.name, "group": facts["vg"], "group_uuid": facts["uuid"], "name": facts["lv"],
+                "layout": facts["layout"], "snapshot": bool(device.snapshot), "missing": facts["missing"]}
+
+    def _container(self, device: Device) -> dict[str, t.Any]:
+        inside = next((each for each in self.devices if each.facts.get("container") == device.path), None)
+        return {"device": device.name, "uuid": device.tag.get("UUID"), "version": device.tag.get("VERSION"),
+                "open": inside is not None, "key": inside.facts["key"] if inside else None}
 
     def choose(self, wanted: str | None) -> System:
         """The installed system that is meant by an id, a device, or by being the only one."""
@@ -266,8 +293,20 @@ class Storage:
               check: bool = False) -> dict[str, t.Any]:
         """Mount an installed system at path. Return the result of the module. With check, change nothing."""
         path = _checked_path(path)
-        with locked(self.run_dir):
-            return self._mount(path, mode, system, force, check)
+        with locked(self.run_dir, self.patience):
+            self._admit()
+            result = self._mount(path, mode, system, force, check)
+            if not check:
+                self.job.hold()
+            return result
+
+    def _admit(self) -> None:
+        """Raise Busy where the target is another job's."""
+        def at_work() -> bool:
+            namespace = self._namespace(Journal(self.run_dir))
+            return namespace is not None and bool(self.kernel.users((), namespace))
+
+        self.job.admit(at_work, self.take_over)
 
     def _mount(self, path: str, mode: str, system: str | None, force: bool, check: bool) -> dict[str, t.Any]:
         journal = Journal(self.run_dir)
@@ -456,16 +495,19 @@ class Storage:
     def unmount(self, kill: bool = False, check: bool = False) -> dict[str, t.Any]:
         """Undo exactly what the journal tells, in reverse. Return the result of the module."""
         if check:
+            self._admit()
             journal = Journal(self.run_dir)
             unmounted = [step["target"] for step in reversed(self._present(journal))]
             return {"changed": journal.exists, "unmounted": unmounted, "clean": not journal.exists,
                     "diff": {"before": self._listing(journal), "after": ""}}
         if not os.path.lexists(os.path.join(self.run_dir, _target.JOURNAL)):
             return {"changed": False, "unmounted": [], "clean": True, "diff": {"before": "", "after": ""}}
-        with locked(self.run_dir):
+        with locked(self.run_dir, self.patience):
+            self._admit()
             journal = Journal(self.run_dir)
             before = self._listing(journal)
             unmounted = self._undo(journal, kill)
+            self.job.release()
         return {"changed": True, "unmounted": unmounted, "clean": True, "diff": {"before": before, "after": ""}}
 
     def _undo(self, journal: Journal, kill: bool) -> list[str]:
