@@ -69,11 +69,12 @@ def resolve(devices, *lines, root="/dev/vdb1"):
     ("UUID=cccc-swap /x ext4", "/dev/vdb5", "skipped", "swap"),
     ("/swapfile none swap sw", None, "skipped", "a file"),
     ("UUID=bbbb-var /var xfs noauto", "/dev/vdb2", "skipped", "noauto"),
-    ("UUID=ffff-btrfs /x btrfs subvol=@home", "/dev/vdc3", "unresolved", "btrfs is not supported yet"),
-    ("UUID=gggg-lvm /x ext4", "/dev/vdc4", "unresolved", "LVM2_member is not supported yet"),
-    ("/dev/mapper/vg-root /x ext4", None, "unresolved", "not supported yet"),
-    ("/dev/vg/root /x ext4", None, "unresolved", "not supported yet"),
-    ("/dev/md0 /x ext4", None, "unresolved", "not supported yet"),
+    ("UUID=ffff-btrfs /x btrfs subvol=@home", "/dev/vdc3", "unresolved", "has no such subvolume"),
+    ("UUID=gggg-lvm /x ext4", "/dev/vdc4", "unresolved", "It is a physical volume of LVM"),
+    ("/dev/mapper/vg-root /x ext4", None, "unresolved", "No volume has this name"),
+    ("/dev/vg/root /x ext4", None, "unresolved", "No volume group that was found has such a volume"),
+    ("/dev/md0 /x ext4", None, "unresolved", "No array that was found has this name"),
+    ("/dev/bcache0 /x ext4", None, "unresolved", "knows how to find"),
     ("ZFS=rpool/x /x zfs", None, "unresolved", "knows how to find"),
     ("nas:/export /n nfs defaults", None, "skipped", "network"),
     ("//nas/share /n cifs credentials=/root/c", None, "skipped", "network"),
@@ -131,6 +132,101 @@ def test_comments_and_blanks(devices):
     entries, _dummy = resolve(devices, "", "  # x", "\t", "  UUID=bbbb-var  /var  xfs  ro,nofail # y\r")
     assert [(entry.line, entry.file, entry.options) for entry in entries] == [(4, "/var", "ro,nofail")]
     assert entries[0].needed is False
+
+
+MD = "15c7609f-285f-51e2-d611-7b50a7226f7b"
+
+
+def volume(path, group, name, on, layer, **tags):
+    shown = f"/dev/mapper/{group.replace('-', '--')}-{name.replace('-', '--')}"
+    return Device(path, "253:1", "lvm", 1 << 30, on=[on], tag={"TYPE": "ext4", **tags}, name=shown, layer=layer,
+                  facts={"layer": layer, "vg": group, "lv": name})
+
+
+@pytest.fixture
+def layers():
+    """What was built for looking: an array, two volume groups of one name, a container that is open and one that is locked."""
+    disks = [Device(f"/dev/sd{letter}", f"8:{number}", "disk") for number, letter in enumerate("abcd")]
+    array = Device("/dev/md900", "9:900", "raid1", on=["/dev/sda", "/dev/sdb"], tag={"TYPE": "ext4", "UUID": "boot"},
+                   name="/dev/md/0", layer=f"md:{MD}:/dev/sda+/dev/sdb", facts={"uuid": MD, "array": "old-host:0"})
+    container = Device("/dev/sdd", "8:48", "disk", tag={"TYPE": "crypto_LUKS", "UUID": "c0de"})
+    locked = Device("/dev/sde", "8:64", "disk", tag={"TYPE": "crypto_LUKS", "UUID": "10cc"},
+                    why="It is locked, and no key for it was given.")
+    opened = Device("/dev/mapper/lifeboat-look1-crypt", "253:9", "crypt", on=["/dev/sdd"], tag={"TYPE": "ext4"},
+                    name="/dev/mapper/luks-c0de", layer="luks:c0de:/dev/sdd", facts={"container": "/dev/sdd", "key": "passphrase"})
+    tree = Device("/dev/sdf", "8:80", "disk", tag={"TYPE": "btrfs", "UUID": "tree"})
+    return Devices([
+        *disks[:3], array, container, locked, opened, tree,
+        volume("/dev/mapper/lifeboatlook3-root", "vg0", "root", "/dev/sda", "vg:1:/dev/sda", UUID="root"),
+        volume("/dev/mapper/lifeboatlook3-my--data", "vg0", "my-data", "/dev/sda", "vg:1:/dev/sda"),
+        volume("/dev/mapper/lifeboatlook9-root", "vg0", "root", "/dev/sdc", "vg:2:/dev/sdc", UUID="twin"),
+        volume("/dev/mapper/lifeboatlook9-other", "vg0", "other", "/dev/sdc", "vg:2:/dev/sdc")])
+
+
+NAMES = _fstab.Names(
+    crypttab=_fstab.parse_crypttab("# x\nsecret UUID=c0de none luks\nlocked\t/dev/disk/by-uuid/10cc /key\nlost UUID=gone\nx\n"
+                                   "inner /dev/mapper/secret none\n"),
+    arrays=_fstab.parse_mdadm_conf(f"HOMEHOST <system>\nARRAY /dev/md7 metadata=1.2\n  UUID={MD.replace('-', ':')}\n"
+                                   "array /dev/md/gone uuid=1:2:3:4\nARRAY\n"),
+    subvolumes={"/dev/sdf": {"@": 256, "@home": 257, "@/.snapshots/1/snapshot": 260}})
+
+
+@pytest.mark.parametrize(("line", "device", "reason"), [
+    # Two groups have this name; the system's own one is meant.
+    ("/dev/mapper/vg0-root / ext4", "/dev/mapper/lifeboatlook3-root", ""),
+    ("/dev/vg0/root / ext4", "/dev/mapper/lifeboatlook3-root", ""),
+    ("/dev/mapper/vg0-my--data /d ext4", "/dev/mapper/lifeboatlook3-my--data", ""),
+    ("/dev/disk/by-id/dm-name-vg0-my--data /d ext4", "/dev/mapper/lifeboatlook3-my--data", ""),
+    # This name is the other one's alone.
+    ("/dev/vg0/other /d ext4", "/dev/mapper/lifeboatlook9-other", ""),
+    ("/dev/md0 /boot ext4", "/dev/md900", ""),
+    ("/dev/md/0 /boot ext4", "/dev/md900", ""),
+    ("/dev/md7 /boot ext4", "/dev/md900", ""),
+    (f"/dev/disk/by-id/md-uuid-{MD.replace('-', ':')} /boot ext4", "/dev/md900", ""),
+    ("/dev/md/gone /boot ext4", None, "no array with the UUID that the system's mdadm.conf has"),
+    ("/dev/md5 /boot ext4", None, "No array that was found has this name"),
+    ("/dev/mapper/secret /s ext4", "/dev/mapper/lifeboat-look1-crypt", ""),
+    ("/dev/mapper/luks-c0de /s ext4", "/dev/mapper/lifeboat-look1-crypt", ""),
+    ("/dev/mapper/locked /s ext4", None, "It is in /dev/sde. It is locked, and no key for it was given."),
+    ("/dev/mapper/lost /s ext4", None, "Of UUID=gone, which crypttab has for it: Nothing has this UUID."),
+    ("/dev/mapper/inner /s ext4", None, "Its container is in another container"),
+    ("UUID=tree /home btrfs subvol=/@home,compress=zstd", "/dev/sdf", ""),
+    ("UUID=tree /home btrfs subvolid=257", "/dev/sdf", ""),
+    ("UUID=tree /top btrfs subvolid=0", "/dev/sdf", ""),
+    ("UUID=tree /home btrfs", "/dev/sdf", ""),
+    ("UUID=tree /home btrfs subvol=@gone", None, "no such subvolume"),
+    ("UUID=tree /home btrfs subvolid=7", None, "no such subvolume"),
+    ("UUID=tree /home btrfs subvolid=../7", None, "no such subvolume"),
+])
+def test_what_is_built_on_disks_is_found_by_its_names(layers, line, device, reason):
+    entries, _cut = _fstab.parse(line.encode())
+    _fstab.resolve(entries, layers.all["/dev/mapper/lifeboatlook3-root"], layers, NAMES)
+    assert (entries[0].device if entries[0].status == "resolved" else None) == device, entries[0].reason
+    assert reason in entries[0].reason
+    assert entries[0].name == (layers.all[device].name if device else entries[0].name)
+
+
+def test_which_subvolume_is_meant(layers):
+    entries, _cut = _fstab.parse(b"UUID=tree / btrfs subvol=@\nUUID=tree /home btrfs subvol=@home\nUUID=tree /x btrfs\n"
+                                 b"UUID=tree /top btrfs subvol=/\n")
+    assert _fstab.resolve(entries, layers.all["/dev/sdf"], layers, NAMES, "@") == []
+    assert [(entry.subvolume, entry.status) for entry in entries] == [(256, "resolved"), (257, "resolved"), (None, "resolved"),
+                                                                     (5, "resolved")]
+    entries, _cut = _fstab.parse(b"UUID=tree / btrfs subvol=@home\n")
+    notes = _fstab.resolve(entries, layers.all["/dev/sdf"], layers, NAMES, "@")
+    assert "another subvolume than the one it was found in, @." in notes[0]
+
+
+def test_noise_in_crypttab_and_mdadm_conf_is_never_an_error(layers):
+    source = random.Random(8)
+    words = ["ARRAY", " ", "\n", "\t", "UUID=", "c0de", "/dev/mapper/", "secret", "none", "#", "/dev/md0", "\0", "\udcff", "=", ":",
+             "luks", "\\", "x" * 50]
+    for dummy in range(3000):
+        text = "".join(source.choice(words) for dummy in range(source.randrange(60)))
+        names = _fstab.Names(crypttab=_fstab.parse_crypttab(text), arrays=_fstab.parse_mdadm_conf(text))
+        entries, _cut = _fstab.parse(b"/dev/mapper/secret /a ext4\n/dev/md0 /b ext4\n")
+        _fstab.resolve(entries, layers.all["/dev/mapper/lifeboatlook3-root"], layers, names)
+        assert all(entry.status in ("resolved", "skipped", "unresolved") for entry in entries)
 
 
 def test_escapes_come_back():
