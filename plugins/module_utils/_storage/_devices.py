@@ -206,8 +206,10 @@ def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]], bu
 def _flatten(nodes: t.Any, parent: Device | None, found: dict[str, Device],
              overlays: t.Mapping[str, str]) -> None:
     for node in nodes if isinstance(nodes, list) else []:
-        path, kind = node.get("name"), node.get("type") or ""
-        if not isinstance(path, str) or kind == "rom" or not _int(node.get("size")):
+        if not isinstance(node, dict):
+            continue
+        path, kind = node.get("name"), str(node.get("type") or "")
+        if not isinstance(path, str) or not path.startswith("/dev/") or kind == "rom" or not _int(node.get("size")):
             continue
         if path in overlays:
             # What is built on it is on what it is over. It is listed below that, and below what it keeps its writes in.
@@ -220,10 +222,15 @@ def _flatten(nodes: t.Any, parent: Device | None, found: dict[str, Device],
                                                      ("serial", "wwn", "tran", "model", "maj:min"))
             device = found[path] = Device(path, number, kind, _int(node.get("size")), node.get("ro") in (True, "1", 1),
                                           serial, wwn, transport, model)
-        if parent is not None and parent.path not in device.on:
+        if parent is not None and parent.path not in device.on and not _lies_on(found, parent, device.path):
             device.on.append(parent.path)
             parent.below.append(path)
         _flatten(node.get("children"), device, found, overlays)
+
+
+def _lies_on(found: t.Mapping[str, Device], device: Device, path: str) -> bool:
+    """Whether a device lies, by whatever way, on another, or is that one: nothing lies on itself."""
+    return device.path == path or any(_lies_on(found, found[each], path) for each in device.on)
 
 
 def _drop_insides(found: dict[str, Device], facts: t.Mapping[str, t.Any]) -> None:
@@ -246,7 +253,7 @@ def _drop_insides(found: dict[str, Device], facts: t.Mapping[str, t.Any]) -> Non
 def _int(value: t.Any) -> int:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
 
 
