@@ -348,8 +348,8 @@ class Storage:
             except LifeboatError as again:
                 raise TargetError(exc.what, f"What was mounted before it could not be unmounted: {again.what}",
                                   "Run lifeboat.rescue.storage_mount with state=unmounted.", exc.details) from error
-            raise TargetError(exc.what, exc.state or "What was mounted before it was unmounted again.", exc.todo,
-                              exc.details) from error
+            kind = Busy if isinstance(exc, Busy) else TargetError
+            raise kind(exc.what, exc.state or "What was mounted before it was unmounted again.", exc.todo, exc.details) from error
         journal.result = result
         journal.save()
         return {**result, "changed": True, "diff": {"before": before, "after": self._listing(journal)}}

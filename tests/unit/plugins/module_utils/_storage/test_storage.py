@@ -24,7 +24,7 @@ import pytest
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils import _run, _target
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, Busy, LifeboatError, TargetError
-from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _apart, _journal, _mounting
+from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _apart, _journal, _lock, _mounting
 
 
 def sh(script, *args, before=()):
@@ -470,8 +470,8 @@ def test_what_others_do_there_is_respected(disk):
         storage().unmount()
         world.assert_clean()
         # Another one at work.
-        with _journal.locked("/run/lifeboat"), pytest.raises(Busy, match="Another"):
-            storage().mount("/mnt/target", "rw", f"{disk}p2", force=True)
+        with _lock.locked("/run/lifeboat"), pytest.raises(Busy, match=f"Process {os.getpid()} has been at work on the disks here for"):
+            storage(patience=0.2).mount("/mnt/target", "rw", f"{disk}p2", force=True)
         world.assert_clean()
 
     alone(work)
