@@ -152,7 +152,8 @@ def _build(wanted: Path, say: Callable[[str], None]) -> None:
     try:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             trees = [pool.submit(recipe.bootstrap, scratch, "target", recipe.TARGET_PACKAGES, recipe.TARGET_SETUP),
-                     pool.submit(recipe.bootstrap, scratch, "rescue", recipe.RESCUE_PACKAGES, recipe.RESCUE_SETUP)]
+                     pool.submit(recipe.bootstrap, scratch, "rescue", recipe.RESCUE_PACKAGES, recipe.RESCUE_SETUP,
+                                 recipe.RESCUE_WITHOUT)]
             for tree in concurrent.futures.as_completed(trees):
                 tree.result()
         say(f"Packages are installed ({time.monotonic() - started:.0f} s); making the disks")

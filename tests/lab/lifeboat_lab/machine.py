@@ -21,6 +21,12 @@ What the guest writes to its console is in `Boot.console`, a file.
 
 A server's disks are qcow2 overlays: the images given are never written. Everything else is in workdir.
 
+A machine made with hotplug=True takes further disks while it runs, and gives them back:
+
+    machine.plug("usb", overlay(image, workdir / "usb.qcow2"), serial="stick1")
+    machine.unplug("usb")
+    written(workdir / "usb.qcow2")               # where a byte was written, or nothing
+
 The ways in which real servers disappoint are in `machine.faults`.
 
 When a machine is on but its sshd is not up, a connection to its port is taken and then reset, or hangs: that is how
@@ -33,6 +39,7 @@ import atexit
 import contextlib
 import errno
 import functools
+import json
 import os
 import queue
 import shutil
@@ -45,6 +52,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import cpio
 from .images import Images, LabError, ensure
@@ -52,6 +60,8 @@ from .qmp import Qmp
 from .recipe import PATH
 
 KEPT_DISKS = 6  # copies of the disks, of so many boots
+PORTS = 4  # for hot-plugged disks that need a slot of their own
+DEVICES = {"virtio-blk": "virtio-blk-pci", "virtio-scsi": "scsi-hd", "nvme": "nvme"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ class Machine:
     def __init__(self, name: str, disks: Sequence[Path], workdir: Path, *, address: str | None = None,
                  port: int | None = None, next_boot: Callable[[], Installed | Rescue] = Installed,
                  bus: str = "virtio-blk", rescue_first: bool = False, scratch: Path | None = None, memory: int = 512,
-                 images: Images | None = None):
+                 images: Images | None = None, hotplug: bool = False):
         """Make the machine; it is off.
 
         disks: images with the content of its disks, raw or qcow2 (told by the suffix .qcow2).
@@ -124,8 +134,9 @@ class Machine:
         bus: virtio-blk (vda), virtio-scsi (sda) or nvme (nvme0n1). memory: MiB.
         rescue_first: the disk of the rescue system comes before the server's own.
         scratch: one more disk, with the serial `scratch`: a raw file that the guest writes to directly.
+        hotplug: plug() and unplug() work.
         """
-        if bus not in ("virtio-blk", "virtio-scsi", "nvme"):
+        if bus not in DEVICES:
             raise ValueError(bus)
         self.name = name
         self.next_boot = next_boot
@@ -137,6 +148,10 @@ class Machine:
         self._rescue_first = rescue_first
         self._scratch = scratch
         self._memory = memory
+        self._hotplug = hotplug
+        self._plugged: dict[str, list[str]] = {}  # name of what is plugged in to its devices
+        self._ports: dict[str, int] = {}  # of these, those that have a slot of their own
+        self._deleted: set[str] = set()
         self._workdir = workdir
         self._workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._changed = threading.Condition()
@@ -145,7 +160,7 @@ class Machine:
         self._qmp: Qmp | None = None
         self._closed = False
         self._pending_reset: threading.Timer | None = None
-        self.disks = tuple(self._overlay(number, disk) for number, disk in enumerate(disks))
+        self.disks = tuple(overlay(disk, workdir / f"disk{number}.qcow2") for number, disk in enumerate(disks))
         self.address, self.port, self._place = _take_place(address, port)
         # The only thread that starts QEMU, because QEMU is to die with the thread that started it (PR_SET_PDEATHSIG).
         self._thread = threading.Thread(target=self._obey, name=f"machine {name}", daemon=True)
@@ -205,6 +220,62 @@ class Machine:
         qmp = self._qmp
         if qmp is not None:
             qmp.send("system_powerdown")
+
+    def plug(self, name: str, disk: Path, *, bus: str = "virtio-scsi", serial: str = "", wwn: int | None = None,
+             bad_sectors: Sequence[int] = (), paths: int = 1) -> None:
+        """Give the running machine one more disk; name is for unplug. Raises LabError.
+
+        disk: raw, or qcow2 (told by the suffix .qcow2); it is written to, see overlay(). bus: as that of the machine.
+        wwn: its world wide name (virtio-scsi only). bad_sectors: every read that touches one of them (of 512 bytes)
+        fails. paths: the guest sees the disk so many times, as with multipath.
+        The guest may need a moment to see it. The disk is gone with the next boot.
+        """
+        qmp = self._monitor()
+        below = {"driver": "file", "filename": str(disk.absolute()), "discard": "unmap"}
+        cache = {"direct": False, "no-flush": True}  # as cache=unsafe
+        node: dict[str, Any] = {"driver": "qcow2" if disk.suffix == ".qcow2" else "raw", "file": below, "discard": "unmap"}
+        if bad_sectors:
+            node = {"driver": "blkdebug", "image": node, "inject-error": [
+                {"event": "none", "iotype": "read", "errno": errno.EIO, "sector": sector} for sector in bad_sectors]}
+        qmp.execute("blockdev-add", **node, node_name=name, cache=cache)
+        self._plugged[name] = devices = []
+        for number in range(paths):
+            device = f"{name}-{number}"
+            options: dict[str, Any] = {"serial": serial} if serial else {}
+            if bus == "virtio-scsi":
+                options |= {"driver": "scsi-hd", "bus": "plug.0"} | ({"wwn": wwn} if wwn else {})
+            else:
+                self._ports[device] = min(set(range(PORTS)) - set(self._ports.values()))
+                options |= {"driver": DEVICES[bus], "bus": f"port{self._ports[device]}"}
+            qmp.execute("device_add", **options, id=device, drive=name, share_rw=paths > 1)
+            devices.append(device)
+
+    def unplug(self, name: str, timeout: float = 60) -> None:
+        """Take away what plug() gave, as if it were pulled out: what the guest still has open of it breaks.
+
+        Everything that the guest has written is in the image afterwards. Raises LabError.
+        """
+        qmp = self._monitor()
+        for device in self._plugged.pop(name):
+            qmp.execute("device_del", id=device)
+            self._wait(functools.partial(self._deleted.__contains__, device), timeout, f"has not let go of {device}")
+            self._deleted.discard(device)
+            self._ports.pop(device, None)
+        # The device has been taken away; the last of it ends in a thread of QEMU's own.
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return qmp.execute("blockdev-del", node_name=name)
+            except LabError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def _monitor(self) -> Qmp:
+        qmp = self._qmp
+        if qmp is None or not self._hotplug:
+            raise LabError(f"{self.name} is off, or was not made with hotplug.")
+        return qmp
 
     def wait_for_boot(self, number: int, timeout: float) -> Boot:
         """Return the boot of that number once it has begun. Raises LabError after timeout seconds."""
@@ -298,6 +369,7 @@ class Machine:
             self._qmp.close()
         with self._changed:
             self._qemu = self._qmp = None
+            self._plugged, self._ports, self._deleted = {}, {}, set()
             self._changed.notify_all()
 
     def _watch(self, qemu: subprocess.Popen[bytes], qmp: Qmp) -> None:
@@ -306,6 +378,10 @@ class Machine:
         for name, data in qmp.events():
             if name == "SHUTDOWN":
                 reason = data.get("reason")
+            elif name == "DEVICE_DELETED" and "device" in data:
+                with self._changed:
+                    self._deleted.add(data["device"])
+                    self._changed.notify_all()
         qemu.wait()
 
         def ended() -> None:
@@ -338,17 +414,14 @@ class Machine:
             serials.append("scratch")
         if self._bus == "virtio-scsi":
             argv += ["-device", "virtio-scsi-pci"]
-        device = {"virtio-blk": "virtio-blk-pci", "virtio-scsi": "scsi-hd", "nvme": "nvme"}[self._bus]
+        if self._hotplug:
+            argv += ["-device", "virtio-scsi-pci,id=plug"]
+            for port in range(PORTS):
+                argv += ["-device", f"pcie-root-port,id=port{port},chassis={port + 1},slot={port + 1}"]
         for number, (drive, serial) in enumerate(zip(drives, serials, strict=True)):
             argv += ["-drive", f"if=none,id=disk{number},{drive}",
-                     "-device", f"{device},drive=disk{number},serial={serial}"]
+                     "-device", f"{DEVICES[self._bus]},drive=disk{number},serial={serial}"]
         return argv
-
-    def _overlay(self, number: int, disk: Path) -> Path:
-        overlay = self._workdir / f"disk{number}.qcow2"
-        _qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2" if disk.suffix == ".qcow2" else "raw",
-                  "-b", str(disk.absolute()), str(overlay))
-        return overlay
 
     def _copy_disks(self, number: int) -> tuple[Path, ...]:
         directory = self._workdir / f"before-boot-{number}"
@@ -366,6 +439,19 @@ _open_machines: weakref.WeakSet[Machine] = weakref.WeakSet()
 def _close_all() -> None:
     for machine in list(_open_machines):
         machine.close()
+
+
+def overlay(disk: Path, layer: Path) -> Path:
+    """Make a layer (a file, qcow2) that takes what is written over disk; return it."""
+    _qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2" if disk.suffix == ".qcow2" else "raw",
+              "-b", str(disk.absolute()), str(layer))
+    return layer
+
+
+def written(layer: Path) -> list[tuple[int, int]]:
+    """Return what has ever been written to a layer, whatever it was: (start, length) in bytes. No machine may have it."""
+    found = json.loads(_qemu_img("map", "--output=json", str(layer)))
+    return [(extent["start"], extent["length"]) for extent in found if extent["depth"] == 0 and extent["present"]]
 
 
 def make_host_keys() -> dict[str, str]:
@@ -419,11 +505,12 @@ def _quoted(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def _qemu_img(*arguments: str) -> None:
+def _qemu_img(*arguments: str) -> str:
     done = subprocess.run(["qemu-img", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           check=False)
     if done.returncode:
         raise LabError(f"qemu-img {arguments[0]} failed: {done.stdout.strip()}")
+    return done.stdout
 
 
 def _take_place(address: str | None, port: int | None) -> tuple[str, int, socket.socket]:

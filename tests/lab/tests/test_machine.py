@@ -18,7 +18,7 @@ import pytest
 
 from lifeboat_lab.images import File, Images, LabError, ensure, prepare
 from lifeboat_lab.inspect import diff_manifests, inspect_disk
-from lifeboat_lab.machine import Faults, Installed, Machine, Rescue, make_host_keys
+from lifeboat_lab.machine import Faults, Installed, Machine, Rescue, make_host_keys, overlay, written
 from lifeboat_lab.waiting import until
 
 PATIENCE = 240  # seconds for what takes 5 to 30 on a machine with nothing else to do
@@ -230,6 +230,35 @@ def test_the_inspection_finds_what_differs_and_nothing_else(images: Images, tmp_
     # the other file systems stand where fstab has them
     assert after["/boot/efi/README.TXT"].kind == after["/srv/index.txt"].kind == "file"
     assert after["/bin"][0] == "link" and after["/bin"].digest == "usr/bin"
+
+
+def test_disks_come_and_go_while_it_runs(images: Images, key: Key, tmp_path: Path) -> None:
+    with (tmp_path / "blank.img").open("wb") as blank:
+        blank.truncate(64 << 20)
+    with Machine("plug", [], tmp_path / "machine", images=images, hotplug=True) as machine:
+        machine.power_on(Rescue(authorized_keys=[key.public]))
+        empty = log_in(machine, key, "lsblk --nodeps --noheadings --output NAME")
+        for bus, device, write in (("virtio-scsi", "sda", False), ("virtio-blk", "vdb", True), ("nvme", "nvme0n1", True)):
+            layer = overlay(Path(blank.name), tmp_path / f"{bus}.qcow2")
+            machine.plug(bus, layer, bus=bus, serial="mine", bad_sectors=[2048, 4096])
+            seen = f"for try in $(seq 100); do [ -b /dev/{device} ] && break; sleep 0.1; done; udevadm settle; "
+            assert log_in(machine, key, f"{seen} lsblk --nodeps --noheadings --output SERIAL /dev/{device}") == "mine"
+            read = f"dd if=/dev/{device} of=/dev/null bs=4096 iflag=direct count=1"
+            assert "error" not in log_in(machine, key, f"{read} skip=255 2>&1")
+            for bad in (256, 512):
+                assert "error reading" in log_in(machine, key, f"{read} skip={bad} 2>&1 || true")
+            if write:
+                log_in(machine, key, f"printf x | dd of=/dev/{device} bs=1 seek=$((32 << 20)) conv=fsync,notrunc")
+            machine.unplug(bus)
+            assert [start for start, _length in written(layer)] == ([32 << 20] if write else [])
+            until(lambda: log_in(machine, key, "lsblk --nodeps --noheadings --output NAME") == empty)
+        with pytest.raises(LabError, match="No such file"):
+            machine.plug("none", tmp_path / "none.img")
+        machine.power_off()
+        machine.wait_for_off(PATIENCE)
+        with pytest.raises(LabError, match="off"):
+            machine.plug("late", tmp_path / "blank.img")
+    assert machine.errors == []
 
 
 def test_prepare_says_when_it_cannot(images: Images, tmp_path: Path) -> None:
