@@ -64,7 +64,7 @@ class Guest:
 
     def _ssh(self, command: str, stdin: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run([*self._argv(), f"root@{self.machine.address}", command], input=stdin,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, check=False)
+                              capture_output=True, timeout=timeout, check=False)
 
     def _argv(self) -> list[str]:
         return ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",

@@ -1,0 +1,190 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Builds the images of the zoo, and keeps them.
+
+Each is kept by the hash of its own recipe, so that a change of one builds one. They are built in rescue machines, with
+what real installers use: nothing of the host is touched, and nothing is needed on it but what the lab needs already.
+Several machines share the work.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from lifeboat_lab.images import Images, LabError
+from lifeboat_lab.images import ensure as ensure_lab
+from lifeboat_lab.machine import Machine
+
+from .describe import Image
+from .guest import Guest
+
+MACHINES = 2
+KEPT_DAYS = 7  # of images that another state of the recipes made
+LIMIT = 300  # seconds for one image
+BUILDER = Path(__file__).with_name("builder.sh")
+MIB = 1024 * 1024
+
+
+class Golden:
+    """Where the disks of the images are. They are for reading only."""
+
+    def __init__(self, directories: dict[str, Path]):
+        self._directories = directories
+
+    def disks(self, image: Image) -> list[Path]:
+        """Return its disks, raw; also those that are not there, in the image's story."""
+        return [self._directories[image.of or image.name] / f"disk{number}.img" for number in range(len(image.disks))]
+
+
+def ensure(images: Iterable[Image], catalogue: dict[str, Image], say: Callable[[str], None] = lambda line: None,
+           lab: Images | None = None) -> Golden:
+    """Return the images' disks, built first where they are not in the cache. say is told what goes on.
+
+    Raises LabError.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lifeboat.rescue" / "zoo"
+    cache.mkdir(parents=True, exist_ok=True)
+    wanted = {name: catalogue[name] for name in sorted({image.of or image.name for image in images if image.disks})}
+    places = {name: cache / f"{name}-{_hash(image)}" for name, image in wanted.items()}
+    if not all(place.exists() for place in places.values()):
+        with open(cache / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _forget_old(cache)
+            missing = [image for name, image in wanted.items() if not places[name].exists()]
+            if missing:
+                _build(missing, places, cache, say, lab or ensure_lab(say))
+    for place in places.values():
+        os.utime(place)  # for _forget_old
+    return Golden(places)
+
+
+def _hash(image: Image) -> str:
+    """Return what tells one state of a recipe from another."""
+    digest = hashlib.sha256(BUILDER.read_bytes())
+    digest.update(repr((image.recipe, [disk.size for disk in image.disks], image.pulled)).encode())
+    for name, tree in sorted(image.trees.items()):
+        digest.update(name.encode() + b"\0" + tree.tar())
+    return digest.hexdigest()[:16]
+
+
+def _forget_old(cache: Path) -> None:
+    for path in cache.iterdir():
+        if path.is_dir() and (path.name.startswith(".build-") or path.stat().st_mtime < time.time() - KEPT_DAYS * 86400):
+            shutil.rmtree(path)
+
+
+def _build(missing: list[Image], places: dict[str, Path], cache: Path, say: Callable[[str], None], lab: Images) -> None:
+    machines = min(MACHINES, (len(missing) + 3) // 4)
+    say(f"Building {len(missing)} images of the zoo in {cache} (about {max(1, len(missing) * 10 // machines // 60)} minutes, once)")
+    started = time.monotonic()
+    # those that are pulled out last, for they leave their machine with what it cannot unmount
+    work: queue.SimpleQueue[Image] = queue.SimpleQueue()
+    for image in sorted(missing, key=lambda image: image.pulled):
+        work.put(image)
+    errors: list[str] = []
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as scratch:
+        workers = [threading.Thread(target=_work, args=(Path(scratch, str(number)), work, places, say, lab, errors))
+                   for number in range(machines)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    if errors:
+        raise LabError("\n".join(errors))
+    say(f"The zoo is built ({time.monotonic() - started:.0f} s)")
+
+
+def _work(scratch: Path, work: queue.SimpleQueue[Image], places: dict[str, Path], say: Callable[[str], None], lab: Images,
+          errors: list[str]) -> None:
+    """Build images until there are no more, in a machine of its own."""
+    scratch.mkdir()
+    try:
+        with Machine(f"builder{scratch.name}", [], scratch / "machine", images=lab, hotplug=True, memory=768) as machine:
+            guest = Guest(machine, scratch)
+            guest.boot()
+            # arrays are put together by the recipes, and by nobody else
+            guest.run("ln -s /dev/null /etc/udev/rules.d/64-md-raid-assembly.rules; udevadm control --reload; mkdir /build /target")
+            try:
+                while True:
+                    image = work.get_nowait()
+                    started = time.monotonic()
+                    try:
+                        _make(image, guest, scratch / image.name).rename(places[image.name])
+                    except LabError as error:
+                        errors.append(f"The image {image.name} cannot be built: {error}")
+                        guest.boot()
+                        guest.run("ln -s /dev/null /etc/udev/rules.d/64-md-raid-assembly.rules; udevadm control --reload; "
+                                  "mkdir /build /target")
+                    else:
+                        say(f"  {image.name} ({time.monotonic() - started:.1f} s)")
+            except queue.Empty:
+                pass
+            finally:
+                guest.close()
+    except LabError as error:
+        errors.append(str(error))
+
+
+def _make(image: Image, guest: Guest, directory: Path) -> Path:
+    """Make the disks of an image in directory; return that."""
+    directory.mkdir()
+    for name, tree in image.trees.items():
+        guest.run(f"cat > /build/{name}.tar", stdin=tree.tar())
+    names = []
+    for number, disk in enumerate(image.disks):
+        path = directory / f"disk{number}.img"
+        with path.open("wb") as file:
+            file.truncate(disk.size * MIB)
+        guest.machine.plug(f"d{number}", path, serial=f"build-{number}")
+        names.append(f"D{number}=$(find_disk build-{number}); P{number}=$D{number}")
+    script = [BUILDER.read_text(), FIND, *names, image.recipe]
+    if not image.pulled:
+        script.append("done_")
+    try:
+        guest.run("bash -s", stdin="\n".join(script).encode(), timeout=LIMIT)
+    finally:
+        for number in range(len(image.disks)):
+            guest.machine.unplug(f"d{number}")
+        guest.run("rm -rf /build/*; umount -l -R /target 2>/dev/null; dmesg --clear", check=False)
+    for path in directory.iterdir():
+        _make_sparse(path)
+        path.chmod(0o444)
+    return directory
+
+
+FIND = """
+find_disk() {
+    local try name
+    for try in $(seq 100); do
+        name=$(lsblk --nodeps --noheadings --paths --output NAME,SERIAL | awk -v serial="$1" '$2 == serial { print $1 }')
+        [ -z "$name" ] || { echo "$name"; return; }
+        sleep 0.1
+    done
+    echo "There is no disk $1." >&2
+    exit 1
+}
+"""
+
+
+def _make_sparse(path: Path) -> None:
+    """Punch holes where there is nothing but zeros."""
+    thin = path.with_suffix(".thin")
+    with path.open("rb") as read, thin.open("wb") as write:
+        while block := read.read(65536):
+            if block.count(0) == len(block):
+                write.seek(len(block), os.SEEK_CUR)
+            else:
+                write.write(block)
+        write.truncate(read.tell())
+    thin.replace(path)

@@ -1,0 +1,169 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One rescue machine for many tests: images are plugged in, looked at, and taken out again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lifeboat_lab.images import Images, LabError
+from lifeboat_lab.machine import Machine, overlay, written
+
+from . import build
+from .describe import Image
+from .guest import Guest
+from .verify import Snapshot, same, snapshot
+from .zoo import IMAGES
+
+# Runs in the machine: ends all that lies on the disks with these names, top first.
+TAKE_DOWN = r"""
+import json, os, subprocess, sys
+
+def quiet(*argv):
+    subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+def above(device):
+    for child in device.get("children", []):
+        yield from above(child)
+        yield child
+
+for turn in range(3):
+    tree = json.loads(subprocess.run(["lsblk", "--json", "--paths", "--output", "NAME,TYPE"], stdout=subprocess.PIPE, check=True).stdout)
+    for disk in tree["blockdevices"]:
+        # an array that has lost its disks stands beside them
+        if disk["name"] not in sys.argv[1:] and not disk["name"].startswith("/dev/md"):
+            continue
+        for device in [*above(disk), disk]:
+            quiet("swapoff", device["name"])
+            quiet("umount", "--all-targets", "--lazy", device["name"])
+            if device["type"] == "loop":
+                quiet("losetup", "--detach", device["name"])
+            elif device["type"] in ("lvm", "crypt", "dm", "mpath"):
+                quiet("dmsetup", "remove", "--retry", device["name"])
+            elif device["name"].startswith("/dev/md"):
+                quiet("mdadm", "--stop", device["name"])
+subprocess.run(["udevadm", "settle"])
+"""
+
+
+class There:
+    """An image that is plugged in. image, guest: as they are.
+
+    devices: number of each disk that is there to its path in the machine (of several paths: all of them, with a blank
+    between). before: the machine as it was when the image had just been plugged in.
+    """
+
+    def __init__(self, image: Image, guest: Guest, devices: dict[int, str], layers: dict[int, Path]):
+        self.image = image
+        self.guest = guest
+        self.devices = devices
+        self.before: Snapshot = snapshot(guest)
+        self._layers = layers
+
+    def left(self) -> list[str]:
+        """Return in sentences what differs in the machine from when the image was plugged in; none: nothing."""
+        return same(self.before, snapshot(self.guest))
+
+    def written(self) -> dict[int, list[tuple[int, int]]]:
+        """Return what has been written: disk to (start, length) in bytes; {}: not one byte. For when it is unplugged."""
+        found = {number: written(layer) for number, layer in self._layers.items()}
+        return {number: extents for number, extents in found.items() if extents}
+
+    def device(self, where: str) -> str:
+        """Return the path of a disk or partition ("0", "0.3") in the machine."""
+        number, _dot, partition = where.partition(".")
+        disk = self.devices[int(number)].split()[0]
+        return f"{disk}{'p' if partition and disk[-1].isdigit() else ''}{partition}"
+
+
+class Zoo:
+    """The machine. It boots once; after an image whose leftovers cannot be taken down it boots again."""
+
+    def __init__(self, workdir: Path, lab: Images | None = None, say: Callable[[str], None] = lambda line: None):
+        workdir.mkdir(parents=True, exist_ok=True)
+        self._workdir = workdir
+        self._say = say
+        self._number = 0
+        self.machine = Machine("zoo", [], workdir / "machine", images=lab, hotplug=True, memory=768)
+        self.guest = Guest(self.machine, workdir)
+
+    def __enter__(self) -> Zoo:
+        """Boot it."""
+        try:
+            self._boot()
+        except BaseException:
+            self.machine.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """End it."""
+        self.guest.close()
+        self.machine.close()
+
+    def _boot(self) -> None:
+        self.guest.boot()
+        # what is loaded by the first use would be a difference
+        self.guest.run("modprobe -a loop dm_mod raid1; dmsetup ls; losetup --list")
+        self.empty = snapshot(self.guest)
+
+    @contextlib.contextmanager
+    def plugged(self, name: str) -> Iterator[There]:
+        """Plug in the image of that name, for writing too: what is written goes nowhere. Then take it out.
+
+        What is still mounted or mapped by then is taken down first.
+        """
+        image = IMAGES[name]
+        golden = build.ensure([image], IMAGES, self._say).disks(image)
+        self._number += 1
+        place = self._workdir / f"{self._number}-{name}"
+        place.mkdir()
+        layers: dict[int, Path] = {}
+        try:
+            for number in image.present:
+                disk = image.disks[number]
+                layer = overlay(golden[number], place / f"disk{number}.qcow2")
+                self.machine.plug(f"d{number}", layer, bus=disk.bus, serial=image.serial(number), wwn=disk.wwn,
+                                  bad_sectors=[offset // 512 for offset in disk.bad], paths=disk.paths)
+                layers[number] = layer
+                # one after the other, so that they are named in this order
+                self._wait_for(image, [number])
+            devices = self._wait_for(image, list(layers))
+            yield There(image, self.guest, devices, layers)
+        finally:
+            self._take_out(layers, asked=sys.exc_info()[0] is None)
+
+    def _wait_for(self, image: Image, numbers: list[int]) -> dict[int, str]:
+        """Return the paths of the disks when the machine has seen them and udev is done."""
+        deadline = time.monotonic() + 60
+        while True:
+            said: dict[str, list[dict[str, Any]]] = json.loads(self.guest.run(
+                "udevadm settle; lsblk --json --nodeps --paths --output NAME,SERIAL"))
+            found = {number: " ".join(sorted(disk["name"] for disk in said["blockdevices"]
+                                             if disk["serial"] == image.serial(number))) for number in numbers}
+            if all(len(found[number].split()) == image.disks[number].paths for number in numbers):
+                return found
+            if time.monotonic() > deadline:
+                raise LabError(f"The machine does not see the disks of {image.name}: {said}")
+
+    def _take_out(self, layers: dict[int, Path], asked: bool) -> None:
+        names = self.guest.run("lsblk --nodeps --noheadings --paths --output NAME,SERIAL")
+        disks = [line.split()[0] for line in names.splitlines() if line.split()[1:] != ["rescue"]]
+        self.guest.python(TAKE_DOWN, *disks)
+        for number in layers:
+            self.machine.unplug(f"d{number}")
+        deadline = time.monotonic() + 20
+        while told := same(self.empty, snapshot(self.guest)):
+            if time.monotonic() > deadline:
+                self._boot()
+                if asked:
+                    raise LabError("This could not be taken down, and the machine was booted again: " + "; ".join(told))
+                return
