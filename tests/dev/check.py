@@ -345,6 +345,8 @@ async def check(cache: Path, work: Path, parts: Sequence[str], totals: Totals) -
     async def boot() -> None:
         if booting:
             await bench.run(Step("lab images", [[BIN / "python", "-m", "lifeboat_lab.images"]], 1200, live=True))
+            if "lab" in parts:
+                await bench.run(Step("lab zoo", [[BIN / "python", "-m", "disks"]], 1800, live=True))
         images.set()
         await lane(booting, others)
 

@@ -11,17 +11,21 @@ Several machines share the work.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import queue
+import re
 import shutil
+import tarfile
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lifeboat_lab import recipe
 from lifeboat_lab.images import Images, LabError
 from lifeboat_lab.images import ensure as ensure_lab
 from lifeboat_lab.machine import Machine
@@ -30,6 +34,9 @@ from .describe import Image
 from .guest import Guest
 
 MACHINES = 2
+# What makes the file systems of others, and is in no rescue system: packages, and what of them is kept.
+TOOLS = ("bcache-tools", "makefs", "zfs-test")
+KEPT = re.compile(r"\./(?:usr/)?(?:sbin/(?:make-bcache|makefs|ztest)|lib64/[^/]*|lib/x86_64-linux-gnu/[^/]*\.so[^/]*)")
 KEPT_DAYS = 7  # of images that another state of the recipes made
 LIMIT = 300  # seconds for one image
 BUILDER = Path(__file__).with_name("builder.sh")
@@ -80,21 +87,47 @@ def _hash(image: Image) -> str:
 
 def _forget_old(cache: Path) -> None:
     for path in cache.iterdir():
-        if path.is_dir() and (path.name.startswith(".build-") or path.stat().st_mtime < time.time() - KEPT_DAYS * 86400):
-            shutil.rmtree(path)
+        if path.name.startswith(".build-") or path.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+
+
+def _tools(cache: Path, say: Callable[[str], None]) -> Path:
+    """Return a disk (erofs) with the tools of other systems, made first where it is not in the cache."""
+    place = cache / f"tools-{hashlib.sha256(repr((TOOLS, KEPT)).encode()).hexdigest()[:16]}.erofs"
+    if not place.exists():
+        say(f"Fetching {', '.join(TOOLS)} for it from Debian")
+        mirrors = [f"{line} contrib" for line in recipe._mirrors()]
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as name:
+            scratch = Path(name)
+            recipe.run("mmdebstrap", f"--mode={'unshare' if os.geteuid() else 'root'}", "--variant=extract", "--skip=output/dev",
+                       "--aptopt=Acquire::Languages none", f"--include={','.join(TOOLS)}", recipe.SUITE, scratch / "tools.tar",
+                       *mirrors)
+            with tarfile.open(scratch / "tools.tar") as tar:
+                tar.extraction_filter = lambda member, path: member  # it is Debian's own
+                tar.extractall(scratch / "tree", [member for member in tar if KEPT.fullmatch(member.name)])
+            for folder in ("build", "dev", "proc", "tmp"):
+                (scratch / "tree" / folder).mkdir()
+            recipe.run("mkfs.erofs", "-zlz4", scratch / "tools.erofs", scratch / "tree")
+            (scratch / "tools.erofs").rename(place)
+    os.utime(place)
+    return place
 
 
 def _build(missing: list[Image], places: dict[str, Path], cache: Path, say: Callable[[str], None], lab: Images) -> None:
     machines = min(MACHINES, (len(missing) + 3) // 4)
     say(f"Building {len(missing)} images of the zoo in {cache} (about {max(1, len(missing) * 10 // machines // 60)} minutes, once)")
     started = time.monotonic()
+    tools = _tools(cache, say) if any("tool " in image.recipe for image in missing) else None
     # those that are pulled out last, for they leave their machine with what it cannot unmount
     work: queue.SimpleQueue[Image] = queue.SimpleQueue()
     for image in sorted(missing, key=lambda image: image.pulled):
         work.put(image)
     errors: list[str] = []
     with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as scratch:
-        workers = [threading.Thread(target=_work, args=(Path(scratch, str(number)), work, places, say, lab, errors))
+        workers = [threading.Thread(target=_work, args=(Path(scratch, str(number)), work, places, say, lab, tools, errors))
                    for number in range(machines)]
         for worker in workers:
             worker.start()
@@ -106,34 +139,36 @@ def _build(missing: list[Image], places: dict[str, Path], cache: Path, say: Call
 
 
 def _work(scratch: Path, work: queue.SimpleQueue[Image], places: dict[str, Path], say: Callable[[str], None], lab: Images,
-          errors: list[str]) -> None:
+          tools: Path | None, errors: list[str]) -> None:
     """Build images until there are no more, in a machine of its own."""
     scratch.mkdir()
     try:
-        with Machine(f"builder{scratch.name}", [], scratch / "machine", images=lab, hotplug=True, memory=768) as machine:
-            guest = Guest(machine, scratch)
-            guest.boot()
-            # arrays are put together by the recipes, and by nobody else
-            guest.run("ln -s /dev/null /etc/udev/rules.d/64-md-raid-assembly.rules; udevadm control --reload; mkdir /build /target")
-            try:
-                while True:
-                    image = work.get_nowait()
-                    started = time.monotonic()
-                    try:
-                        _make(image, guest, scratch / image.name).rename(places[image.name])
-                    except LabError as error:
-                        errors.append(f"The image {image.name} cannot be built: {error}")
-                        guest.boot()
-                        guest.run("ln -s /dev/null /etc/udev/rules.d/64-md-raid-assembly.rules; udevadm control --reload; "
-                                  "mkdir /build /target")
-                    else:
-                        say(f"  {image.name} ({time.monotonic() - started:.1f} s)")
-            except queue.Empty:
-                pass
-            finally:
-                guest.close()
+        with Machine(f"builder{scratch.name}", [], scratch / "machine", images=lab, hotplug=True, memory=768) as machine, \
+                contextlib.closing(Guest(machine, scratch)) as guest, contextlib.suppress(queue.Empty):
+            _prepare(guest, tools)
+            while True:
+                image = work.get_nowait()
+                started = time.monotonic()
+                try:
+                    _make(image, guest, scratch / image.name).rename(places[image.name])
+                except LabError as error:
+                    errors.append(f"The image {image.name} cannot be built: {error}")
+                    _prepare(guest, tools)
+                else:
+                    say(f"  {image.name} ({time.monotonic() - started:.1f} s)")
     except LabError as error:
         errors.append(str(error))
+
+
+def _prepare(guest: Guest, tools: Path | None) -> None:
+    """Boot the machine, and make it ready for recipes."""
+    guest.boot()
+    # arrays are put together by the recipes, and by nobody else
+    guest.run("ln -s /dev/null /etc/udev/rules.d/64-md-raid-assembly.rules; udevadm control --reload; mkdir /build /target /tools")
+    if tools:
+        guest.machine.plug("tools", tools, serial="tools")
+        guest.run(f"set -e; {FIND}\nmount -t erofs -o ro $(find_disk tools) /tools; for name in build dev proc; do "
+                  "mount --bind /$name /tools/$name; done; mount -t tmpfs none /tools/tmp")
 
 
 def _make(image: Image, guest: Guest, directory: Path) -> Path:

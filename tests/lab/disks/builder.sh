@@ -55,6 +55,9 @@ fill_plain() {
     tar --extract --no-same-owner --no-same-permissions --file "/build/$1.tar" --directory "/target${2-}"
 }
 
+# tool COMMAND...: runs what is no part of the rescue system. It sees /build and /dev.
+tool() { chroot /tools "$@"; }
+
 # done_: unmounts and takes down all that is there.
 done_() {
     local name

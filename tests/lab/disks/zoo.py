@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .describe import Content, Disk, Image, Mount, Secret, System, lvm_id, md_id, uid, vfat_id
-from .trees import Tree
+from .trees import Plain, Tree
 
 IMAGES: dict[str, Image] = {}
 
@@ -584,8 +584,8 @@ fill root
     table=("gpt",),
     contents=(Content("0.1", "vfat", "<vfat:esp>"), Content("0.2", "ext4", "<boot>"), Content("0.3", "btrfs", "<root>", "fedora")),
     systems=(System("fedora", "fedora1", "uefi", (
-        Mount("/", "0.3", "btrfs", "<root>", "root"), Mount("/boot", "0.2", "ext4", "<boot>"), Mount("/boot/efi", "0.1", "vfat", "<vfat:esp>"),
-        Mount("/home", "0.3", "btrfs", "<root>", "home"))),),
+        Mount("/", "0.3", "btrfs", "<root>", "root"), Mount("/boot", "0.2", "ext4", "<boot>"),
+        Mount("/boot/efi", "0.1", "vfat", "<vfat:esp>"), Mount("/home", "0.3", "btrfs", "<root>", "home"))),),
 ))
 
 _add(Image(
@@ -661,3 +661,104 @@ for _kind in ("ext4", "xfs"):
 
 _again("gpt-bios-ext4", name="multipath", story="One disk that is seen by two paths, as on a storage network.",
        disks=(Disk(96, serial="ZOO-MULTIPATH", wwn=0x5000C500A0B1C2D3, paths=2),))
+
+# Systems that are no Linux, and what belongs to none -----------------------------------------------------------------
+
+_WINDOWS: dict[str, bytes | str | None] = {
+    "Windows/System32/config/SYSTEM": b"regf" + b"\0" * 4092, "Windows/System32/config/SAM": b"regf" + b"\0" * 4092,
+    "Windows/System32/ntoskrnl.exe": b"MZ" + b"\0" * 1022, "Windows/System32/winload.efi": b"MZ" + b"\0" * 1022,
+    "Windows/explorer.exe": b"MZ" + b"\0" * 1022, "Users/Administrator/NTUSER.DAT": b"regf" + b"\0" * 4092,
+    "Program Files/desktop.ini": "[.ShellClassInfo]\r\n", "pagefile.sys": b"\0" * 4096}
+_add(Image(
+    "windows", "Windows, as it comes on UEFI: ESP, a reserved partition without content, NTFS.", (Disk(128),),
+    """
+table gpt $D0 'size=34MiB, type=U' 'size=16MiB, type=E3C9E316-0B5C-4DB8-817D-F92DF00215AE' \\
+    'size=64MiB, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7'
+vfat <vfat:esp> -F 16 ${P0}1
+mkntfs --quiet --fast ${P0}3
+at / ${P0}3 -t ntfs-3g
+at /esp ${P0}1 -o quiet
+fill_plain windows
+umount /target/esp
+rmdir /target/esp
+""",
+    {"windows": Plain(files={**_WINDOWS, "esp/EFI/Microsoft/Boot/bootmgfw.efi": b"MZ" + b"\0" * 62})},
+    table=("gpt",), contents=(Content("0.1", "vfat", "<vfat:esp>"), Content("0.3", "ntfs", "*")),
+    not_systems={"0.3": "Windows, which no chroot of Linux repairs"},
+))
+
+_FREEBSD: dict[str, bytes | str | None] = {
+    "etc/rc.conf": 'hostname="bsd1"\nsshd_enable="YES"\n', "etc/fstab": "/dev/gpt/rootfs\t/\tufs\trw\t1\t1\n",
+    "bin/freebsd-version": '#!/bin/sh\nUSERLAND_VERSION="14.0-RELEASE"\n', "boot/loader": b"\0" * 512,
+    "boot/kernel/kernel": b"\x7fELF\x02\x01\x01\x09" + b"\0" * 56, "usr/bin/su": b"\x7fELF\x02\x01\x01\x09" + b"\0" * 56,
+    "etc/os-release": 'NAME=FreeBSD\nVERSION="14.0-RELEASE"\nID=freebsd\nPRETTY_NAME="FreeBSD 14.0-RELEASE"\n'}
+_UFS = """
+mkdir /build/bsd
+tar --extract --file /build/bsd.tar --directory /build/bsd
+tool makefs -t ffs -o version=2 -s 24m /build/bsd.img /build/bsd
+"""
+_add(Image(
+    "freebsd-gpt", "FreeBSD on UFS2, in a GPT.", (Disk(64),),
+    """
+table gpt $D0 'size=1MiB, type=83BD6B9D-7F41-11DC-BE0B-001560B84F0F' 'size=32MiB, type=516E7CB6-6ECF-11D6-8FF8-00022D09712B, name=rootfs'
+""" + _UFS + """
+dd if=/build/bsd.img of=${P0}2 bs=1M conv=sparse,fsync status=none
+""",
+    {"bsd": Plain(files=_FREEBSD)}, table=("gpt",), contents=(Content("0.2", "ufs", "*"),),
+    not_systems={"0.2": "FreeBSD, which no chroot of Linux repairs"},
+))
+_add(Image(
+    "freebsd-mbr", "FreeBSD on UFS2, in a BSD label inside an MBR partition.", (Disk(64),),
+    """
+mbr $D0 'start=1MiB, size=48MiB, type=a5, bootable'
+""" + _UFS + """
+# the label, as sys/disklabel.h has it: a is the file system, c the whole slice
+python3 - ${P0}1 <<'END'
+import struct, sys
+sectors = 48 * 2048
+label = bytearray(148)
+struct.pack_into("<IH", label, 0, 0x82564557, 12)
+struct.pack_into("<6I", label, 40, 512, 63, 255, 6, 16065, sectors)
+struct.pack_into("<HH", label, 72, 3600, 1)
+struct.pack_into("<IHHII", label, 132, 0x82564557, 0, 8, 8192, 8192)
+for size, offset, kind in ((24 * 2048, 16, 7), (0, 0, 0), (sectors, 0, 0), *[(0, 0, 0)] * 5):
+    label += struct.pack("<IIIBBH", size, offset, 0, kind, 0, 0)
+checksum = 0
+for (word,) in struct.iter_unpack("<H", label):
+    checksum ^= word
+struct.pack_into("<H", label, 136, checksum)
+with open(sys.argv[1], "r+b") as disk:
+    disk.seek(512)
+    disk.write(label)
+END
+dd if=/build/bsd.img of=${P0}1 bs=8192 seek=1 conv=sparse,notrunc,fsync status=none
+""",
+    {"bsd": Plain(files=_FREEBSD)}, table=("dos",), contents=(Content("0.5", "ufs", "*"),),
+    not_systems={"0.5": "FreeBSD, which no chroot of Linux repairs"},
+))
+
+_add(Image(
+    "zfs", "A pool of ZFS, which the rescue system recognises and cannot import: /boot is ext4, all else is in the pool.", (Disk(160),),
+    """
+gpt $D0 'size=16MiB, type=L' 'size=128MiB, type=6A898CC3-1DD2-11B2-99A6-080020736631'
+ext4 <boot> ${P0}2
+at / ${P0}2
+tar --extract --file /build/root.tar --directory /target --strip-components=1 boot
+umount /target
+tool ztest -T 0 -p rpool -v 1 -m 1 -r 1 -R 1 -d 1 -t 1 -s 128m -f /build >/build/ztest.log 2>&1 || { tail /build/ztest.log; exit 1; }
+dd if=/build/ztest.0a of=${P0}3 bs=1M conv=sparse,fsync status=none
+""",
+    {"root": Tree("ubuntu", "zfs1", "UUID=<boot> /boot ext4 defaults 0 2\n")},
+    table=("gpt",), contents=(Content("0.2", "ext4", "<boot>"), Content("0.3", "zfs_member", "*", "rpool")),
+    not_systems={"0.3": "ZFS, which this rescue system does not know"},
+))
+
+_add(Image(
+    "bcache", "The backing device of a bcache with a cache on another disk: not to be read past its cache.", (Disk(96), Disk(32)),
+    """
+gpt $D0 'size=80MiB, type=L'
+tool make-bcache --bdev ${P0}2 --cache $D1 --bucket 64k >/dev/null
+""",
+    table=("gpt", ""), contents=(Content("0.2", "bcache", "*"), Content("1", "bcache", "*")),
+    not_systems={"0.2": "the backing device of a bcache"},
+))

@@ -1,0 +1,275 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The zoo's images hold what they are said to hold, and its judge sees what it must see."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from disks import IMAGES, CommandError, There, Zoo, changed, listing, same, snapshot
+from disks.build import ensure
+from lifeboat_lab.images import LabError
+from lifeboat_lab.images import ensure as ensure_lab
+
+# There the names or UUIDs of volume groups are there twice: a test of their own opens them.
+DOUBLE = {"twin-vg", "cloned-lvm"}
+
+# Runs in the machine: opens all layers, and tells what each device says of itself and what lies in the systems' mounts.
+PROBE = r"""
+import json, os, re, subprocess, sys
+
+def run(*argv, stdin=b"", check=True):
+    done = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if check and done.returncode:
+        sys.exit("%s: %s" % (" ".join(argv), done.stderr.decode(errors="replace")))
+    return done.stdout.decode(errors="replace")
+
+def walk(devices):
+    for device in devices:
+        yield device
+        yield from walk(device.get("children", []))
+
+def nodes():
+    tree = json.loads(run("lsblk", "--json", "--paths", "--output", "NAME,TYPE"))["blockdevices"]
+    volumes = {}
+    for line in run("lvs", "--noheadings", "--separator", "|", "-o", "vg_name,lv_name,lv_dm_path", check=False).splitlines():
+        group, volume, path = line.strip().split("|")
+        volumes[path] = "lv:%s/%s" % (group, volume)
+    found = {}
+    for device in walk(tree):
+        path, kind = device["name"], device["type"]
+        array = re.match(r"(/dev/md\d+)(?:p(\d+))?$", path)
+        if array:
+            about = run("mdadm", "--detail", "--export", array[1], check=False)
+            name = re.search(r"^MD_NAME=(?:.*:)?(.*)$", about, re.M)
+            found["md:" + (name[1] if name else "") + ("." + array[2] if array[2] else "")] = path
+        elif kind == "lvm":
+            if path in volumes:
+                found[volumes[path]] = path
+        elif kind == "crypt":
+            found["crypt:" + os.path.basename(path)] = path
+        else:
+            for number, disk in wanted["disks"].items():
+                part = re.match(re.escape(disk) + r"(?:(?:(?<=\d)p|(?<!\d))(\d+))?$", path)
+                if part:
+                    found[number + ("." + part[1] if part[1] else "")] = path
+    return found
+
+def tags(path):
+    return dict(line.split("=", 1) for line in run("blkid", "-p", "-o", "export", path, check=False).replace("\\", "").splitlines())
+
+wanted = json.loads(sys.argv[1])
+if wanted["open"]:
+    for turn in range(2):
+        for name in re.findall(r"^(md\S+) : inactive", open("/proc/mdstat").read(), re.M):
+            run("mdadm", "--run", "/dev/" + name)
+        run("vgchange", "-qq", "--activate", "y")
+        run("udevadm", "settle")
+        for where, opened, key in wanted["secrets"]:
+            path = nodes().get(where)
+            if path and opened not in nodes():
+                run("cryptsetup", "open", "--key-file", "-", path, opened.split(":")[1], stdin=bytes.fromhex(key))
+    run("udevadm", "settle")
+told = {"contents": [], "tables": {}, "systems": [], "known": nodes()}
+for where, path in told["known"].items():
+    about = tags(path)
+    if about.get("PTTYPE"):
+        told["tables"][where] = about["PTTYPE"]
+    if about.get("TYPE"):
+        told["contents"].append([where, about["TYPE"], about.get("UUID", ""), about.get("LABEL", "")])
+for mounts in wanted["systems"]:
+    seen = {}
+    for path, where, kind, subvolume in mounts:
+        device = told["known"][where]
+        options = "ro" + (",nouuid" if kind == "xfs" else "") + (",subvol=" + subvolume if subvolume else "")
+        run("mount", "-t", kind, "-o", options, device, "/mnt" + path)
+        # in machine-readable words: a file in a btrfs knows the subvolume by itself
+        seen[path] = run("findmnt", "-n", "-r", "-o", "FSTYPE,UUID,FSROOT", "--mountpoint", "/mnt" + path.rstrip("/")).split()
+    def text(path):
+        try:
+            with open("/mnt/" + path, encoding="utf-8") as file:
+                return file.read()
+        except OSError:
+            return ""
+    told["systems"].append({"mounts": seen, "release": text("usr/lib/os-release"), "hostname": text("etc/hostname").strip(),
+                            "fstab": text("etc/fstab"), "shell": open("/mnt/usr/bin/sh", "rb").read(4) == b"\x7fELF",
+                            "grub": [name for place in ("grub", "grub2") if os.path.isdir("/mnt/boot/" + place)
+                                     for name in os.listdir("/mnt/boot/" + place) if "-" in name],
+                            "links": os.stat("/mnt/srv/odd/first").st_nlink if os.path.exists("/mnt/srv/odd/first") else 2})
+    run("umount", "-R", "/mnt")
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
+    lab = ensure_lab(print)
+    ensure(IMAGES.values(), IMAGES, print, lab)
+    with Zoo(tmp_path_factory.mktemp("zoo"), lab, print) as zoo:
+        yield zoo
+
+
+def probe(there: There, **differences: Any) -> Any:
+    image = there.image
+    wanted = {"disks": {str(number): paths.split()[0] for number, paths in there.devices.items()}, "open": image.name not in DOUBLE,
+              "secrets": [(secret.where, secret.opened, secret.key.hex()) for secret in image.secrets],
+              "systems": [[(mount.path, mount.where, mount.type, mount.subvolume) for mount in system.mounts]
+                          for system in image.systems if image.name not in DOUBLE], **differences}
+    return json.loads(there.guest.python(PROBE, json.dumps(wanted)))
+
+
+def plain(uuid: str) -> str:
+    return re.sub("[-:]", "", uuid)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_is_what_it_says(zoo: Zoo, name: str) -> None:
+    with zoo.plugged(name) as there:
+        image = there.image
+        told = probe(there)
+
+    assert told["tables"] == {where: table for where, table in told["tables"].items() if "." not in where and ":" not in where} | {
+        str(number): table for number, table in zip(range(len(image.disks)), image.table, strict=True)
+        if table and number in image.present} | {where: "gpt" for where in told["tables"] if where.startswith("md:")}
+    found = {(where, kind): (plain(uuid), label) for where, kind, uuid, label in told["contents"]}
+    expected = {(content.where, content.type): (plain(content.uuid), content.label) for content in image.contents}
+    assert found.keys() == expected.keys()
+    for key, (uuid, label) in expected.items():
+        assert found[key] == (uuid if uuid != "*" else found[key][0], label), key
+
+    for system, seen in zip(image.systems, told["systems"], strict=name not in DOUBLE):
+        assert re.search(f'^ID="?{system.id}"?$', seen["release"], re.M) and seen["hostname"] == system.hostname
+        assert seen["shell"] and seen["links"] == 2
+        # the boot loader's files, or else the table, say how it boots
+        loaders = {"i386-pc": "bios", "x86_64-efi": "uefi"}
+        assert {loaders[name] for name in seen["grub"]} == {system.boot_mode} - {"unknown"}
+        for mount in system.mounts:
+            kind, uuid, root = seen["mounts"][mount.path]
+            assert (kind, uuid) == (mount.type, mount.uuid)
+            assert mount.subvolume is None or root == f"/{mount.subvolume}"
+        lines = [line.split() for line in seen["fstab"].splitlines() if line.strip() and not line.startswith("#")]
+        points = {}
+        for what, point, *_rest in lines:
+            key = f"{what} {point}" if f"{what} {point}" in system.left_out else what
+            points[key.replace("\\040", " ")] = point.replace("\\040", " ")
+        assert system.left_out.keys() <= points.keys()
+        assert {point for what, point in points.items() if what not in system.left_out} == {mount.path for mount in system.mounts}
+
+
+@pytest.mark.parametrize("name", sorted(DOUBLE))
+def test_what_is_there_twice_can_be_told_apart_by_its_disk(zoo: Zoo, name: str) -> None:
+    with zoo.plugged(name) as there:
+        with pytest.raises(CommandError):  # for LVM itself cannot
+            there.guest.run("vgchange --activate y vg0 && test -b /dev/vg0/root")
+        for number, system in enumerate(there.image.systems):
+            there.guest.run("vgchange -qq --activate n || true")
+            there.guest.run(f"vgchange -qq --devices {there.device(f'{number}.2')} --activate y vg0")
+            told = probe(there, systems=[[("/", "lv:vg0/root", "ext4", None)]])
+            assert told["systems"][0]["hostname"] == system.hostname
+            assert told["systems"][0]["mounts"]["/"][1] == system.root.uuid
+
+
+def test_a_degraded_array_is_degraded(zoo: Zoo) -> None:
+    with zoo.plugged("raid1-lvm-degraded") as there:
+        assert "inactive" in there.guest.run("cat /proc/mdstat")  # the kernel waits for the other half
+        there.guest.run("mdadm --run /dev/md127")
+        assert "degraded" in there.guest.run("mdadm --detail /dev/md127")
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_dirty_journal_holds_what_came_last(zoo: Zoo, kind: str) -> None:
+    with zoo.plugged(f"dirty-{kind}") as there:
+        late = there.image.after_replay
+        assert late not in listing(there.guest, there.device("0.2"), kind)
+        there.guest.run(f"mount {there.device('0.2')} /mnt && cat /mnt{late} && umount /mnt")
+        assert late in listing(there.guest, there.device("0.2"), kind)
+    assert 0 in there.written()
+
+
+def test_what_cannot_be_read_cannot_be_read(zoo: Zoo) -> None:
+    for name, offset in (("bad-data", 66 << 20), ("bad-table", 0)):
+        with zoo.plugged(name) as there:
+            read = f"dd if={there.device('0')} bs=4096 iflag=direct count=1 status=none of=/dev/null skip="
+            with pytest.raises(CommandError, match="error reading"):
+                there.guest.run(f"{read}{offset // 4096}")
+            there.guest.run(f"{read}{(offset >> 12) + 512}")
+        assert there.written() == {}
+
+
+def test_a_disk_of_two_paths_is_one_disk(zoo: Zoo) -> None:
+    with zoo.plugged("multipath") as there:
+        one, other = there.devices[0].split()
+        about = "lsblk --nodeps --noheadings --output SERIAL,WWN "
+        assert there.guest.run(about + one) == there.guest.run(about + other) != "\n"
+        there.guest.run(f"printf x | dd of={one}2 bs=1 seek=4096 conv=fsync,notrunc status=none; blockdev --flushbufs {other}")
+        assert there.guest.run(f"dd if={other}2 bs=1 skip=4096 count=1 status=none") == "x"
+
+
+def test_to_look_writes_nothing_and_one_byte_is_seen(zoo: Zoo) -> None:
+    with zoo.plugged("gpt-bios-ext4") as there:
+        files = listing(there.guest, there.device("0.2"), "ext4")
+        assert there.left() == []
+    assert there.written() == {}
+    assert files["/etc/shadow"][:3] == ("-", 0o640, 0) and files["/etc/shadow"].gid == 42
+    assert files["/srv/odd/first"].links == 2 and files["/srv/odd/new\nline"].xattrs == {"user.zoo": b"here".hex()}
+    assert files["/dev/null"].digest == "1:3" and files["/etc/os-release"].digest == "../usr/lib/os-release"
+
+    with zoo.plugged("gpt-bios-ext4") as there:
+        there.guest.run(f"printf x | dd of={there.device('0.3')} bs=1 seek=8388609 conv=fsync,notrunc status=none")
+    [(start, _length)] = there.written()[0]
+    assert start <= (66 << 20) + 8388609 < start + (64 << 10)
+
+
+def test_changed_files_are_seen(zoo: Zoo) -> None:
+    with zoo.plugged("gpt-bios-ext4") as there:
+        root = there.device("0.2")
+        before = listing(there.guest, root, "ext4")
+        there.guest.run(f"mount {root} /mnt && umount /mnt")
+        assert changed(before, listing(there.guest, root, "ext4")) == []
+        there.guest.run(f"mount {root} /mnt; chmod 600 /mnt/etc/hosts; setfattr -n user.zoo -v there '/mnt/srv/odd/-rf'; "
+                        "echo x >> /mnt/etc/motd; chown 1 /mnt/etc/group; umount /mnt")
+        assert changed(before, listing(there.guest, root, "ext4")) == ["/etc/group", "/etc/hosts", "/etc/motd", "/srv/odd/-rf"]
+    assert 0 in there.written()
+
+
+@pytest.mark.parametrize(("plant", "seen"), [
+    ("mount -o ro {root} /mnt", r"mount is new: /dev/sda2: /mnt ext4"),
+    ("unshare --mount sh -c 'mount -o ro {root} /mnt; sleep 600' >/dev/null 2>&1 & "
+     "for try in $(seq 50); do sleep 0.1; done", r"mount is new: /dev/sda2: /mnt ext4 .* in a namespace of sh"),
+    ("dmsetup create --readonly planted --table '0 8 linear {root} 0'", r"mapping is new: planted: 0 8 linear .* \(read-only\)"),
+    ("losetup --read-only --find {root}", r"loop is new: /dev/loop0: /dev/sda2 offset 0 1"),
+    ("mkswap -q {data} && swapon {data}", "swap is new: /dev/sda3"),
+    ("mdadm --build /dev/md7 --level=linear --force --raid-devices=1 {data}", "array is new: md7 : active linear sda3"),
+    ("blockdev --setro {root}", "device is new: sda2 8:2 part 67108864 1"),
+])
+def test_what_is_planted_is_seen(zoo: Zoo, plant: str, seen: str) -> None:
+    with zoo.plugged("gpt-bios-ext4") as there:
+        there.guest.run(plant.format(root=there.device("0.2"), data=there.device("0.3")))
+        told = there.left()
+        there.guest.run("for pid in $(pgrep -x sleep); do kill $pid; done")
+    assert any(re.search(seen, line) for line in told), told
+    # and it has been taken down
+    assert same(zoo.empty, snapshot(zoo.guest)) == []
+
+
+def test_a_change_of_volume_groups_is_seen(zoo: Zoo) -> None:
+    with zoo.plugged("twin-vg-one") as there:
+        there.guest.run("vgchange -qq --addtag here vg0")
+        assert [line.partition(":")[0] for line in there.left()] == ["group is new", "group is gone"]
+
+
+def test_what_cannot_be_taken_down_is_told_and_the_machine_boots_again(zoo: Zoo) -> None:
+    number = len(zoo.machine.boots)
+    with pytest.raises(LabError, match="could not be taken down, and the machine was booted again: mount is new: none: /opt"), \
+            zoo.plugged("whole-disk") as there:
+        there.guest.run("mount -t tmpfs none /opt")
+    assert len(zoo.machine.boots) == number + 1
+    with zoo.plugged("whole-disk") as there:
+        assert there.left() == []
