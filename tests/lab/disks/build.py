@@ -78,11 +78,25 @@ def ensure(images: Iterable[Image], catalogue: dict[str, Image], say: Callable[[
 
 def _hash(image: Image) -> str:
     """Return what tells one state of a recipe from another."""
-    digest = hashlib.sha256(BUILDER.read_bytes())
+    digest = hashlib.sha256(_used(image.recipe).encode())
     digest.update(repr((image.recipe, [disk.size for disk in image.disks], image.pulled)).encode())
     for name, tree in sorted(image.trees.items()):
         digest.update(name.encode() + b"\0" + tree.tar())
     return digest.hexdigest()[:16]
+
+
+def _used(recipe: str) -> str:
+    """Return those parts of builder.sh that a recipe uses: the head, and each function that is called."""
+    head, *parts = re.split(r"^(?=(?:#.*\n)*\w+\(\) \{)", BUILDER.read_text(), flags=re.MULTILINE)
+    functions = {match[1]: part for part in parts if (match := re.search(r"^(\w+)\(\) \{", part, re.MULTILINE))}
+    used: dict[str, str] = {}
+    todo = [recipe, "done_"]
+    while todo:
+        text = todo.pop()
+        for name in set(re.findall(r"\w+", text)) & functions.keys() - used.keys():
+            used[name] = functions[name]
+            todo.append(functions[name])
+    return head + "".join(part for _name, part in sorted(used.items()))
 
 
 def _forget_old(cache: Path) -> None:
@@ -127,7 +141,8 @@ def _build(missing: list[Image], places: dict[str, Path], cache: Path, say: Call
         work.put(image)
     errors: list[str] = []
     with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as scratch:
-        workers = [threading.Thread(target=_work, args=(Path(scratch, str(number)), work, places, say, lab, tools, errors))
+        workers = [threading.Thread(target=_work, args=(Path(scratch, str(number)), work, places, say, lab, tools, errors),
+                                    daemon=True)
                    for number in range(machines)]
         for worker in workers:
             worker.start()

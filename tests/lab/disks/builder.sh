@@ -58,17 +58,22 @@ fill_plain() {
 # tool COMMAND...: runs what is no part of the rescue system. It sees /build and /dev.
 tool() { chroot /tools "$@"; }
 
+# busy: whether anything is mapped or assembled.
+busy() { dmsetup ls | grep -qv '^No devices' || grep -q '^md' /proc/mdstat; }
+
 # done_: unmounts and takes down all that is there.
 done_() {
-    local name
+    local turn name
     swapoff -a
     while mountpoint -q /target; do umount -R /target; done
-    for name in 1 2 3; do
+    for turn in 1 2 3; do
+        busy || break
         vgchange -qq --activate n || true
         for name in /dev/mapper/zoo-*; do [ ! -b "$name" ] || cryptsetup close "$name" || true; done
         mdadm --stop --scan --quiet || true
     done
-    if [ -n "$(dmsetup ls | grep -v '^No devices')" ] || grep -q '^md' /proc/mdstat; then
+    if busy; then
+        echo "This cannot be taken down (turn $turn):"
         dmsetup ls
         cat /proc/mdstat
         exit 1

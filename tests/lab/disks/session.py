@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from lifeboat_lab.images import Images, LabError
 from lifeboat_lab.machine import Machine, overlay, written
@@ -42,7 +40,9 @@ for turn in range(3):
         if disk["name"] not in sys.argv[1:] and not disk["name"].startswith("/dev/md"):
             continue
         for device in [*above(disk), disk]:
-            quiet("swapoff", device["name"])
+            # not without need: it opens the device for writing, whereupon udev reads its table again
+            if any(line.startswith(device["name"] + " ") for line in open("/proc/swaps")):
+                quiet("swapoff", device["name"])
             quiet("umount", "--all-targets", "--lazy", device["name"])
             if device["type"] == "loop":
                 quiet("losetup", "--detach", device["name"])
@@ -134,35 +134,34 @@ class Zoo:
                 self.machine.plug(f"d{number}", layer, bus=disk.bus, serial=image.serial(number), wwn=disk.wwn,
                                   bad_sectors=[offset // 512 for offset in disk.bad], paths=disk.paths)
                 layers[number] = layer
-                # one after the other, so that they are named in this order
-                self._wait_for(image, [number])
-            devices = self._wait_for(image, list(layers))
-            yield There(image, self.guest, devices, layers)
+            yield There(image, self.guest, self._wait_for(image), layers)
         finally:
             self._take_out(layers, asked=sys.exc_info()[0] is None)
 
-    def _wait_for(self, image: Image, numbers: list[int]) -> dict[int, str]:
+    def _wait_for(self, image: Image) -> dict[int, str]:
         """Return the paths of the disks when the machine has seen them and udev is done."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
-            said: dict[str, list[dict[str, Any]]] = json.loads(self.guest.run(
-                "udevadm settle; lsblk --json --nodeps --paths --output NAME,SERIAL"))
-            found = {number: " ".join(sorted(disk["name"] for disk in said["blockdevices"]
-                                             if disk["serial"] == image.serial(number))) for number in numbers}
-            if all(len(found[number].split()) == image.disks[number].paths for number in numbers):
+            said = [line.split() for line in self.guest.run(
+                "udevadm settle; lsblk --nodeps --noheadings --paths --output NAME,SERIAL").splitlines()]
+            found = {number: " ".join(sorted(words[0] for words in said if words[1:] == [image.serial(number)]))
+                     for number in image.present}
+            if all(len(found[number].split()) == image.disks[number].paths for number in found):
                 return found
             if time.monotonic() > deadline:
                 raise LabError(f"The machine does not see the disks of {image.name}: {said}")
 
     def _take_out(self, layers: dict[int, Path], asked: bool) -> None:
-        names = self.guest.run("lsblk --nodeps --noheadings --paths --output NAME,SERIAL")
-        disks = [line.split()[0] for line in names.splitlines() if line.split()[1:] != ["rescue"]]
-        self.guest.python(TAKE_DOWN, *disks)
+        now = snapshot(self.guest)
+        if now[:5] != self.empty[:5]:
+            disks = {line.split()[0] for line in now.devices - self.empty.devices if line.split()[2] == "disk"}
+            self.guest.python(TAKE_DOWN, *(f"/dev/{disk}" for disk in disks))
         for number in layers:
             self.machine.unplug(f"d{number}")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while told := same(self.empty, snapshot(self.guest)):
-            if time.monotonic() > deadline:
+            # a device may need a moment to go; what is mounted does not go by itself
+            if time.monotonic() > deadline or any(line.startswith("mount is new") for line in told):
                 self._boot()
                 if asked:
                     raise LabError("This could not be taken down, and the machine was booted again: " + "; ".join(told))

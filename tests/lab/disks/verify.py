@@ -89,12 +89,13 @@ with open("/proc/mdstat") as lines:
     found["arrays"] = [line.strip() for line in lines if re.match(r"md\S* : ", line)]
 with open("/proc/swaps") as lines:
     found["swaps"] = [line.split()[0] for line in lines][1:]
-tree = json.loads(out("lsblk", "--json", "--bytes", "--output", "NAME,MAJ:MIN,TYPE,RO,SIZE"))["blockdevices"]
+tree = json.loads(out("lsblk", "--json", "--bytes", "--output", "NAME,MAJ:MIN,TYPE,RO,SIZE,FSTYPE"))["blockdevices"]
 found["devices"] = sorted({"%(name)s %(maj:min)s %(type)s %(size)s %(ro)s" % device for device in walk(tree)
                            if device["type"] != "loop" or device["size"]})
 # the sequence number grows with each change of the group's metadata
 fields = "pv_name,pv_uuid,vg_name,vg_uuid,vg_seqno,pv_missing"
-found["groups"] = [" ".join(line.split()) for line in out("pvs", "--readonly", "--noheadings", "-o", fields).splitlines()]
+if any(device["fstype"] == "LVM2_member" for device in walk(tree)):
+    found["groups"] = [" ".join(line.split()) for line in out("pvs", "--readonly", "--noheadings", "-o", fields).splitlines()]
 print(json.dumps(found))
 """
 
