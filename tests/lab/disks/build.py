@@ -25,13 +25,14 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lifeboat_lab import recipe
+from lifeboat_lab import grub, recipe
 from lifeboat_lab.images import Images, LabError
 from lifeboat_lab.images import ensure as ensure_lab
 from lifeboat_lab.machine import Machine
 
 from .describe import Image
 from .guest import Guest
+from .trees import Debian
 
 MACHINES = 2
 # What makes the file systems of others, and is in no rescue system: packages, and what of them is kept.
@@ -81,7 +82,7 @@ def _hash(image: Image) -> str:
     digest = hashlib.sha256(_used(image.recipe).encode())
     digest.update(repr((image.recipe, [disk.size for disk in image.disks], image.pulled)).encode())
     for name, tree in sorted(image.trees.items()):
-        digest.update(name.encode() + b"\0" + tree.tar())
+        digest.update(name.encode() + b"\0" + tree.state())
     return digest.hexdigest()[:16]
 
 
@@ -189,9 +190,16 @@ def _prepare(guest: Guest, tools: Path | None) -> None:
 def _make(image: Image, guest: Guest, directory: Path) -> Path:
     """Make the disks of an image in directory; return that."""
     directory.mkdir()
+    systems: dict[str, Path] = {}
     for name, tree in image.trees.items():
-        guest.run(f"cat > /build/{name}.tar", stdin=tree.tar())
+        if isinstance(tree, Debian):
+            systems[name] = tree.build(directory)
+        else:
+            guest.run(f"cat > /build/{name}.tar", stdin=tree.tar())
     names = []
+    for name, path in systems.items():
+        guest.machine.plug(f"t-{name}", path, serial=f"tree-{name}")
+        names.append(f"ln -s $(find_disk tree-{name}) /build/{name}.tar")
     for number, disk in enumerate(image.disks):
         path = directory / f"disk{number}.img"
         with path.open("wb") as file:
@@ -206,11 +214,27 @@ def _make(image: Image, guest: Guest, directory: Path) -> Path:
     finally:
         for number in range(len(image.disks)):
             guest.machine.unplug(f"d{number}")
+        for name in systems:
+            guest.machine.unplug(f"t-{name}")
         guest.run("rm -rf /build/*; umount -l -R /target 2>/dev/null; dmesg --clear", check=False)
+    for path in systems.values():
+        with tarfile.open(path) as tar:
+            boot, core = (_member(tar, f"./boot/grub/i386-pc/{name}.img") for name in ("boot", "core"))
+        for number in range(len(image.disks)):
+            grub.install(directory / f"disk{number}.img", boot, core, 2048)
+        path.unlink()
+    for path in directory.glob("target.*"):
+        path.unlink()
     for path in directory.iterdir():
         _make_sparse(path)
         path.chmod(0o444)
     return directory
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    assert file is not None
+    return file.read()
 
 
 FIND = """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lifeboat_lab.images import LabError
@@ -19,21 +20,30 @@ class CommandError(LabError):
 
 
 class Guest:
-    """A machine that is booted into rescue with a key of its own. The ssh connection is made once, and shared."""
+    """root in a machine, by a key: one of its own, unless one is given. The ssh connection is made once, and shared."""
 
-    def __init__(self, machine: Machine, workdir: Path):
+    def __init__(self, machine: Machine, workdir: Path, key: Path | None = None):
         self.machine = machine
         self._workdir = workdir
-        self.key = workdir / "key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "zoo", "-f", str(self.key)], check=True)
+        self.key = key or workdir / "key"
+        if not key:
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "zoo", "-f", str(self.key)], check=True)
+
+    @property
+    def public_key(self) -> str:
+        """The line for authorized_keys."""
+        return self.key.with_suffix(".pub").read_text()
 
     def boot(self, timeout: float = 240) -> None:
         """Boot it (again) into rescue, and return when it lets us in."""
         self._disconnect()
         number = len(self.machine.boots) + 1
-        self.machine.reset(Rescue(authorized_keys=[self.key.with_suffix(".pub").read_text()]))
-        keys = self.machine.wait_for_boot(number, timeout).host_keys
-        (self._workdir / "known_hosts").write_text("".join(f"* {key}\n" for key in keys))
+        self.machine.reset(Rescue(authorized_keys=[self.public_key]))
+        self.log_in(self.machine.wait_for_boot(number, timeout).host_keys, timeout)
+
+    def log_in(self, host_keys: Sequence[str], timeout: float = 240) -> None:
+        """Return when the machine that is booting lets us in."""
+        (self._workdir / "known_hosts").write_text("".join(f"* {key}\n" for key in host_keys))
         deadline = time.monotonic() + timeout
         while (done := self._ssh("true", b"", 60)).returncode == 255:
             if time.monotonic() > deadline or self.machine.errors:

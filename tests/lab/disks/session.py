@@ -58,7 +58,8 @@ class There:
     """An image that is plugged in. image, guest: as they are.
 
     devices: number of each disk that is there to its path in the machine (of several paths: all of them, with a blank
-    between). before: the machine as it was when the image had just been plugged in.
+    between). layers: number of each disk to the file that takes what is written to it (qcow2, over the golden image); a
+    machine can be made of them when it is unplugged. before: the machine as it was when it had just been plugged in.
     """
 
     def __init__(self, image: Image, guest: Guest, devices: dict[int, str], layers: dict[int, Path]):
@@ -66,7 +67,7 @@ class There:
         self.guest = guest
         self.devices = devices
         self.before: Snapshot = snapshot(guest)
-        self._layers = layers
+        self.layers = layers
 
     def left(self) -> list[str]:
         """Return in sentences what differs in the machine from when the image was plugged in; none: nothing."""
@@ -74,7 +75,7 @@ class There:
 
     def written(self) -> dict[int, list[tuple[int, int]]]:
         """Return what has been written: disk to (start, length) in bytes; {}: not one byte. For when it is unplugged."""
-        found = {number: written(layer) for number, layer in self._layers.items()}
+        found = {number: written(layer) for number, layer in self.layers.items()}
         return {number: extents for number, extents in found.items() if extents}
 
     def device(self, where: str) -> str:

@@ -14,6 +14,9 @@ import io
 import struct
 import tarfile
 from collections.abc import Mapping
+from pathlib import Path
+
+from lifeboat_lab import recipe
 
 RELEASE = {
     "debian": ('PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\n'
@@ -30,6 +33,8 @@ RELEASE = {
 KERNEL = {"debian": "6.1.0-18-amd64", "ubuntu": "5.15.0-105-generic", "fedora": "6.8.5-301.fc40.x86_64",
           "opensuse-tumbleweed": "6.8.8-1-default", "rocky": "5.14.0-362.8.1.el9_3.x86_64"}
 SELINUX = {"fedora", "rocky"}
+
+DEBIAN_PACKAGES = [*recipe.TARGET_PACKAGES, "btrfs-progs", "cryptsetup-initramfs", "lvm2", "mdadm"]
 
 # Names that a careless reader stumbles over.
 ODD_NAMES = (" leading and trailing ", "new\nline", "tab\there", "back\\slash", "-rf", "$(reboot)", "'quote\"", "*",
@@ -54,6 +59,10 @@ class Tree:
         """Return it as a tar file; the only programs in it, those of busybox, are put there by the builder."""
         return _System(self).end()
 
+    def state(self) -> bytes:
+        """Return what tells one state of it from another."""
+        return self.tar()
+
 
 @dataclasses.dataclass(frozen=True)
 class Plain(Tree):
@@ -69,6 +78,55 @@ class Plain(Tree):
         for path, content in self.files.items():
             tar.file(path, content or b"")
         return tar.end()
+
+
+@dataclasses.dataclass(frozen=True)
+class Debian(Tree):
+    """A whole Debian that boots by itself: packages, initramfs, GRUB.
+
+    root: what its kernel is told to be its root. boot_uuid: of the file system that is its /boot, where it has one of its
+    own. Of what Tree has, id and boot do not matter.
+    """
+
+    root: str = ""
+    boot_uuid: str = ""
+
+    def build(self, scratch: Path) -> Path:
+        """Make it; return its tar file, in scratch."""
+        recipe.bootstrap(scratch, "target", DEBIAN_PACKAGES, self._setup())
+        return scratch / "target.tar"
+
+    def state(self) -> bytes:
+        """Return what tells one state of it from another."""
+        return repr((self._setup(), DEBIAN_PACKAGES, [(path.name, path.read_bytes()) for path in sorted(recipe.FILES.rglob("*"))
+                                                     if path.is_file() and "target" in path.parts])).encode()
+
+    def _setup(self) -> str:
+        """Return what runs in the tree: its files are there before the initramfs is made, GRUB's come last."""
+        lines = []
+        for path, content in {"etc/fstab": self.fstab, **self.files}.items():
+            data = content.encode() if isinstance(content, str) else content or b""
+            lines.append(f"install -d /{path.rpartition('/')[0]}\nbase64 -d > /{path} <<END\n{base64.encodebytes(data).decode()}END")
+            if data.startswith(b"#!"):
+                lines.append(f"chmod +x /{path}")
+            elif path.endswith(".key"):
+                lines.append(f"chmod 600 /{path}")
+        grub = (f"search --no-floppy --fs-uuid --set=root {self.boot_uuid}\n"
+                f"linux /vmlinuz-$release root={self.root} ro console=ttyS0 mitigations=off cryptomgr.notests quiet\n"
+                "initrd /initrd.img-$release\nboot\n")
+        return "\n".join([*lines, recipe.TARGET_SETUP, f"""
+echo {self.hostname} > /etc/hostname
+release=$(ls /lib/modules)
+cat > /boot/grub/grub.cfg <<END
+{grub}END
+cat > /tmp/early.cfg <<END
+search --no-floppy --fs-uuid --set=root {self.boot_uuid}
+set prefix=(\\$root)/grub
+END
+grub-mkimage --format=i386-pc --directory=/usr/lib/grub/i386-pc --prefix=/grub --config=/tmp/early.cfg \\
+    --output=/boot/grub/i386-pc/core.img biosdisk part_gpt ext2 search search_fs_uuid normal linux boot
+rm /tmp/early.cfg
+"""])
 
 
 class _Tar:

@@ -5,7 +5,7 @@
 """All images of the zoo: how each is made, and what is to be found on it.
 
 In all texts <NAME> stands for a UUID that the image has the same each time it is built; <vfat:NAME>, <md:NAME> and
-<pv:NAME> for the same as a vfat, an md array and a physical volume have it.
+<pv:NAME> for the same as a vfat, an md array and a physical volume have it. What is in WORDS stays as it is.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from .describe import Content, Disk, Image, Mount, Secret, System, lvm_id, md_id, uid, vfat_id
-from .trees import Plain, Tree
+from .trees import Debian, Plain, Tree
 
 IMAGES: dict[str, Image] = {}
 
+WORDS = "system|type|options"
 _KINDS = {None: uid, "vfat": vfat_id, "md": md_id, "pv": lvm_id}
 
 
 def _filled(value: Any, image: str) -> Any:
     """Return value with the names of UUIDs replaced, whatever it is made of."""
     if isinstance(value, str):
-        return re.sub(r"<(?:(vfat|md|pv):)?([a-z][a-z0-9-]*)>", lambda match: _KINDS[match[1]](image, match[2]), value)
+        return re.sub(rf"<(?:(vfat|md|pv):)?(?!(?:{WORDS})>)([a-z][a-z0-9-]*)>", lambda match: _KINDS[match[1]](image, match[2]), value)
     if isinstance(value, tuple):
         return tuple(_filled(part, image) for part in value)
     if isinstance(value, Mapping):
@@ -317,7 +318,7 @@ for disk in $D0 $D1; do gpt $disk 'size=16MiB, type=R' 'size=270MiB, type=R'; do
 {_CREATE} /dev/md0 --metadata=1.0 --level=1 --raid-devices=2 --uuid=<md:boot> --name=boot ${{P0}}2 ${{P1}}2
 {_CREATE} /dev/md1 --metadata=1.2 --level=1 --raid-devices=2 --uuid=<md:array> --name=system ${{P0}}3 ${{P1}}3
 ext4 <boot> /dev/md0
-pvcreate -qq -y -u <pv:system> --norestorefile /dev/md1
+pvcreate -qq -y -u <pv:main> --norestorefile /dev/md1
 vgcreate -qq vg-main /dev/md1
 lvcreate -qq -y -L 64m -n root vg-main
 lvcreate -qq -y -L 48m -n var vg-main
@@ -340,9 +341,9 @@ fill root
                          "ARRAY /dev/md0 metadata=1.0 UUID=<md:boot> name=any:boot\n"
                          "ARRAY /dev/md1 level=raid1 num-devices=2\n   metadata=1.2 UUID=<md:array> name=any:system\n"})},
     table=("gpt", "gpt"),
-    contents=(*(Content(f"{disk}.{part}", "linux_raid_member", name) for disk in "01"
-                for part, name in (("2", "<md:boot>"), ("3", "<md:array>"))),
-              Content("md:boot", "ext4", "<boot>"), Content("md:system", "LVM2_member", "<pv:system>"),
+    contents=(*(Content(f"{disk}.{part}", "linux_raid_member", array, name) for disk in "01"
+                for part, array, name in (("2", "<md:boot>", "any:boot"), ("3", "<md:array>", "any:system"))),
+              Content("md:boot", "ext4", "<boot>"), Content("md:system", "LVM2_member", "<pv:main>"),
               Content("lv:vg-main/root", "ext4", "<root>"), Content("lv:vg-main/var", "xfs", "<var>"),
               Content("lv:vg-main/home", "btrfs", "<home>"), Content("lv:vg-main/swap", "swap", "<swap>")),
     systems=(System("debian", "raid1", "bios", (
@@ -386,10 +387,50 @@ fill root
     {"root": Tree("debian", "five1", "PARTUUID=<root-part> / ext4 defaults 0 1\n/dev/md/store2 /srv ext4 defaults 0 2\n",
                   files={"etc/mdadm/mdadm.conf": "ARRAY /dev/md/store metadata=1.2 UUID=<md:store> name=any:store\n"})},
     table=("", "", ""),
-    contents=(*(Content(disk, "linux_raid_member", "<md:store>") for disk in "012"),
+    contents=(*(Content(disk, "linux_raid_member", "<md:store>", "any:store") for disk in "012"),
               Content("md:store.1", "ext4", "<root>"), Content("md:store.2", "ext4", "<data>")),
     systems=(System("debian", "five1", "bios", (
         Mount("/", "md:store.1", "ext4", "<root>"), Mount("/srv", "md:store.2", "ext4", "<data>"))),),
+))
+
+_add(Image(
+    "boot-raid1-lvm", "As raid1-lvm, and a whole Debian that boots: its disks must boot again after whatever is done to them.",
+    (Disk(1600), Disk(1600)),
+    f"""
+for disk in $D0 $D1; do gpt $disk 'size=128MiB, type=R' 'size=1460MiB, type=R'; done
+{_CREATE} /dev/md0 --metadata=1.0 --level=1 --raid-devices=2 --uuid=<md:boot> --name=boot ${{P0}}2 ${{P1}}2
+{_CREATE} /dev/md1 --metadata=1.2 --level=1 --raid-devices=2 --uuid=<md:array> --name=system ${{P0}}3 ${{P1}}3
+ext4 <boot> /dev/md0
+pvcreate -qq -y -u <pv:main> --norestorefile /dev/md1
+vgcreate -qq vg-main /dev/md1
+lvcreate -qq -y -L 1000m -n root vg-main
+lvcreate -qq -y -L 256m -n var vg-main
+lvcreate -qq -y -L 160m -n home vg-main
+mke2fs -q -t ext4 -U <root> -E lazy_itable_init=0,lazy_journal_init=0,nodiscard -J size=16 /dev/vg-main/root
+xfs <var> /dev/vg-main/var
+mkfs.btrfs -q -f -U <home> /dev/vg-main/home
+at / /dev/vg-main/root
+at /boot /dev/md0
+at /var /dev/vg-main/var
+at /home /dev/vg-main/home
+tar --extract --xattrs --xattrs-include='*' --numeric-owner --same-permissions --file /build/root.tar --directory /target
+mkdir -p /target/dev
+""",
+    {"root": Debian("debian", "bootraid1", "/dev/mapper/vg--main-root / ext4 errors=remount-ro 0 1\n/dev/md0 /boot ext4 defaults 0 2\n"
+                    "/dev/vg-main/var /var xfs defaults 0 0\nUUID=<home> /home btrfs defaults 0 0\n",
+                    root="/dev/mapper/vg--main-root", boot_uuid="<boot>",
+                    files={"etc/mdadm/mdadm.conf": "HOMEHOST <system>\nMAILADDR root\n"
+                           "ARRAY /dev/md0 metadata=1.0 UUID=<md:boot> name=any:boot\n"
+                           "ARRAY /dev/md1 metadata=1.2 UUID=<md:array> name=any:system\n"})},
+    table=("gpt", "gpt"),
+    contents=(*(Content(f"{disk}.{part}", "linux_raid_member", array, name) for disk in "01"
+                for part, array, name in (("2", "<md:boot>", "any:boot"), ("3", "<md:array>", "any:system"))),
+              Content("md:boot", "ext4", "<boot>"), Content("md:system", "LVM2_member", "<pv:main>"),
+              Content("lv:vg-main/root", "ext4", "<root>"), Content("lv:vg-main/var", "xfs", "<var>"),
+              Content("lv:vg-main/home", "btrfs", "<home>")),
+    systems=(System("debian", "bootraid1", "bios", (
+        Mount("/", "lv:vg-main/root", "ext4", "<root>"), Mount("/boot", "md:boot", "ext4", "<boot>"),
+        Mount("/home", "lv:vg-main/home", "btrfs", "<home>"), Mount("/var", "lv:vg-main/var", "xfs", "<var>"))),),
 ))
 
 # Encrypted -----------------------------------------------------------------------------------------------------------
@@ -460,6 +501,50 @@ fill root
     systems=(System("ubuntu", "inner1", "bios", (Mount("/", "lv:vgcrypt/root", "ext4", "<root>"), Mount("/boot", "0.1", "ext4", "<boot>")),
                     {"/dev/vgcrypt/swap": "swap"}),),
     secrets=(Secret("0.2", "crypt:dm_crypt-0", b"correct horse"),),
+))
+
+# As Debian's own hook writes it for an entry with the option initramfs; that one wants to see the device.
+_UNLOCK = """#!/bin/sh
+[ "$1" = prereqs ] && { echo cryptroot; exit; }
+. /usr/share/initramfs-tools/hook-functions
+mkdir -p "$DESTDIR/cryptroot/keyfiles"
+cp /etc/keys/root.key "$DESTDIR/cryptroot/keyfiles/root_crypt.key"
+echo 'root_crypt UUID=<luks> /cryptroot/keyfiles/root_crypt.key luks,discard' > "$DESTDIR/cryptroot/crypttab"
+manual_add_modules dm_crypt aes_generic xts ecb cbc sha256_generic algif_skcipher
+copy_exec /sbin/cryptsetup
+"""
+_add(Image(
+    "boot-lvm-on-luks", "A whole Debian in LVM inside LUKS2, which boots without a question: the key file is in its initramfs.",
+    (Disk(1400),),
+    f"""
+gpt $D0 'size=128MiB, type=L' 'size=1260MiB, type=L'
+ext4 <boot> ${{P0}}2
+tar -xOf /build/root.tar ./etc/keys/root.key > /build/root.key
+{_FORMAT} --type luks2 --uuid <luks> ${{P0}}3 /build/root.key
+printf 'correct horse' | cryptsetup luksAddKey --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file /build/root.key ${{P0}}3 -
+cryptsetup open --key-file /build/root.key ${{P0}}3 zoo-luks
+pvcreate -qq -y -u <pv:one> --norestorefile /dev/mapper/zoo-luks
+vgcreate -qq vgcrypt /dev/mapper/zoo-luks
+lvcreate -qq -y -L 1180m -n root vgcrypt
+lvcreate -qq -y -L 16m -n swap vgcrypt
+mke2fs -q -t ext4 -U <root> -E lazy_itable_init=0,lazy_journal_init=0,nodiscard -J size=16 /dev/vgcrypt/root
+swap <swap> /dev/vgcrypt/swap
+at / /dev/vgcrypt/root
+at /boot ${{P0}}2
+tar --extract --xattrs --xattrs-include='*' --numeric-owner --same-permissions --file /build/root.tar --directory /target
+mkdir -p /target/dev
+""",
+    {"root": Debian("debian", "bootluks1", "/dev/mapper/vgcrypt-root / ext4 errors=remount-ro 0 1\nUUID=<boot> /boot ext4 defaults 0 2\n"
+                    "/dev/vgcrypt/swap none swap sw 0 0\n", root="/dev/mapper/vgcrypt-root", boot_uuid="<boot>",
+                    files={"etc/crypttab": "root_crypt UUID=<luks> /etc/keys/root.key luks,discard,initramfs\n",
+                           "etc/keys/root.key": _KEY, "etc/initramfs-tools/hooks/unlock": _UNLOCK})},
+    table=("gpt",),
+    contents=(Content("0.2", "ext4", "<boot>"), Content("0.3", "crypto_LUKS", "<luks>"),
+              Content("crypt:root_crypt", "LVM2_member", "<pv:one>"), Content("lv:vgcrypt/root", "ext4", "<root>"),
+              Content("lv:vgcrypt/swap", "swap", "<swap>")),
+    systems=(System("debian", "bootluks1", "bios", (
+        Mount("/", "lv:vgcrypt/root", "ext4", "<root>"), Mount("/boot", "0.2", "ext4", "<boot>")), {"/dev/vgcrypt/swap": "swap"}),),
+    secrets=(Secret("0.3", "crypt:root_crypt", b"correct horse"),),
 ))
 
 # LVM that is more than volumes ---------------------------------------------------------------------------------------

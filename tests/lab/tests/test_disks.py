@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from disks import IMAGES, CommandError, There, Zoo, changed, listing, same, snapshot
+from disks import IMAGES, CommandError, Guest, There, Zoo, changed, listing, same, snapshot
 from disks.build import ensure
 from lifeboat_lab.images import LabError
 from lifeboat_lab.images import ensure as ensure_lab
+from lifeboat_lab.machine import Machine
 
 # There the names or UUIDs of volume groups are there twice: a test of their own opens them.
 DOUBLE = {"twin-vg", "cloned-lvm"}
@@ -157,12 +160,15 @@ def test_an_image_is_what_it_says(zoo: Zoo, name: str) -> None:
             assert (kind, uuid) == (mount.type, mount.uuid)
             assert mount.subvolume is None or root == f"/{mount.subvolume}"
         lines = [line.split() for line in seen["fstab"].splitlines() if line.strip() and not line.startswith("#")]
-        points = {}
-        for what, point, *_rest in lines:
-            key = f"{what} {point}" if f"{what} {point}" in system.left_out else what
-            points[key.replace("\\040", " ")] = point.replace("\\040", " ")
-        assert system.left_out.keys() <= points.keys()
-        assert {point for what, point in points.items() if what not in system.left_out} == {mount.path for mount in system.mounts}
+        found_points, left_out = [], set()
+        for what, point in ((words[0].replace("\\040", " "), words[1].replace("\\040", " ")) for words in lines):
+            key = next((key for key in (f"{what} {point}", what) if key in system.left_out), None)
+            if key:
+                left_out.add(key)
+            else:
+                found_points.append(point)
+        assert left_out == system.left_out.keys()
+        assert sorted(found_points) == sorted(mount.path for mount in system.mounts)
 
 
 @pytest.mark.parametrize("name", sorted(DOUBLE))
@@ -275,3 +281,20 @@ def test_what_cannot_be_taken_down_is_told_and_the_machine_boots_again(zoo: Zoo)
     assert len(zoo.machine.boots) == number + 1
     with zoo.plugged("whole-disk") as there:
         assert there.left() == []
+
+
+def test_a_server_on_arrays_and_volumes_boots_from_either_disk(zoo: Zoo, tmp_path: Path) -> None:
+    with zoo.plugged("boot-raid1-lvm") as there:
+        there.guest.run("mdadm --readwrite /dev/md/any:system; vgchange -qq --activate y; mount /dev/vg-main/root /mnt; "
+                        "mkdir -m 700 /mnt/root/.ssh; cat > /mnt/root/.ssh/authorized_keys", stdin=there.guest.public_key.encode())
+        keys = there.guest.run("cat /mnt/etc/ssh/ssh_host_*_key.pub; umount /mnt").splitlines()
+    for disks in ([0, 1], [1]):
+        place = tmp_path / f"boot{len(disks)}"
+        with Machine("booted", [there.layers[number] for number in disks], place / "machine", memory=768) as machine, \
+                contextlib.closing(Guest(machine, place, there.guest.key)) as guest:
+            machine.power_on()
+            guest.log_in([" ".join(key.split()[:2]) for key in keys])
+            mounted = guest.run("findmnt --noheadings --raw --output TARGET,SOURCE --types ext4,xfs,btrfs").splitlines()
+            assert sorted(mounted) == ["/ /dev/mapper/vg--main-root", "/boot /dev/md0", "/home /dev/mapper/vg--main-home",
+                                       "/var /dev/mapper/vg--main-var"]
+            assert guest.run("hostname") == "bootraid1\n"
