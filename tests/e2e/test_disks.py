@@ -1,0 +1,233 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finding, mounting and leaving each image of the zoo, in a machine; judged by what the recipe put there and by a verifier
+that trusts nothing of the collection.
+
+The modules run as Ansible runs them, with its module_utils and its arguments, in one process each.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+import pytest
+
+from disks import IMAGES, Guest, System, There, Zoo, changed, listing
+from disks.build import ensure
+from lifeboat_lab.images import ensure as ensure_lab
+
+COLLECTION = Path(__file__).parents[2]
+
+# Runs in the machine: a module, as a module is run.
+RUN = """
+import json, os, sys
+sys.path.insert(0, "/run/product")
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": json.loads(sys.argv[2])}).encode()
+basic._ANSIBLE_PROFILE = "legacy"
+__import__("ansible_collections.lifeboat.rescue.plugins.modules." + sys.argv[1], fromlist=["main"]).main()
+"""
+
+# What a line of fstab that is left out must say of itself.
+REASONS = {"swap": "swap", "noauto": "noauto", "missing": "Nothing has|has no|cannot be told|No ", "network": "network",
+           "pseudo": "no device", "second": "earlier line|The root file system|Nothing has|has no", "short": "",
+           "bind": "bind", "loop": "a file"}
+FAMILIES = {"windows": "windows", "freebsd": "bsd"}
+
+
+@pytest.fixture(scope="module")
+def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
+    lab = ensure_lab(print)
+    named = {item.callspec.params["name"] for item in request.session.items
+             if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "name" in item.callspec.params}
+    ensure([IMAGES[name] for name in sorted(named)], IMAGES, print, lab)
+    with Zoo(tmp_path_factory.mktemp("zoo"), lab, print) as zoo:
+        install(zoo.guest)
+        yield zoo
+
+
+def install(guest: Guest) -> None:
+    """Bring the modules, and what they import, into the machine's memory."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        ours = "ansible_collections/lifeboat/rescue/plugins"
+        for source, place in ((COLLECTION / "plugins/modules", f"{ours}/modules"), (COLLECTION / "plugins/module_utils", f"{ours}/module_utils"),
+                              (Path(ansible.module_utils.__file__).parent, "ansible/module_utils")):
+            for path in sorted(source.rglob("*.py")):
+                tar.add(path, f"{place}/{path.relative_to(source)}")
+        tar.add(Path(ansible.module_utils.__file__).parent.parent / "__init__.py", "ansible/__init__.py")
+        tar.add(Path(ansible.module_utils.__file__).parent.parent / "release.py", "ansible/release.py")
+        tar.add(Path(ansible.module_utils.__file__).parent.parent / "_internal/__init__.py", "ansible/_internal/__init__.py") \
+            if (Path(ansible.module_utils.__file__).parent.parent / "_internal/__init__.py").exists() else None
+    guest.run("mkdir -p /run/product; tar -xz -C /run/product", stdin=data.getvalue())
+
+
+def call(guest: Guest, module: str, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+    """Run a module; return what it says, with `took`, in seconds."""
+    words = json.dumps({**arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True})
+    began = time.monotonic()
+    said = guest.run(f"python3 - {module} {quoted(words)}", stdin=RUN.encode(), check=False, timeout=600)
+    took = time.monotonic() - began
+    try:
+        return {**json.loads(said.strip().splitlines()[-1]), "took": took}
+    except (ValueError, IndexError):
+        raise AssertionError(f"{module} said: {said[-4000:]}") from None
+
+
+def quoted(words: str) -> str:
+    return "'" + words.replace("'", "'\\''") + "'"
+
+
+def keys(there: There) -> list[dict[str, Any]]:
+    """The keys of the image's containers, as the option luks takes them."""
+    found = []
+    for number, secret in enumerate(there.image.secrets):
+        uuid = next(content.uuid for content in there.image.contents if content.where == secret.where)
+        if secret.file:
+            there.guest.run(f"umask 077; cat > /run/key{number}", stdin=secret.key)
+            found.append({"device": uuid, "key_file": f"/run/key{number}"})
+        else:
+            found.append({"device": uuid, "passphrase": secret.key.decode()})
+    return found
+
+
+def expected(there: There) -> list[System]:
+    """The installed systems, in an order of their own."""
+    return sorted(there.image.systems, key=lambda system: (system.hostname, system.root.uuid))
+
+
+def uuids(info: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """UUID by device and type. Two devices of one name (twins) have different UUIDs, or are told apart by neither."""
+    return {(each["device"], each["type"]): each["uuid"] for each in info["filesystems"]}
+
+
+def check(there: There, info: dict[str, Any]) -> None:
+    """What storage_info says against what the recipe put there."""
+    found = sorted(info["systems"], key=lambda system: (system["hostname"] or "", system["id"]))
+    assert len(found) == len(there.image.systems), [(each["id"], each["root"], each["hostname"]) for each in found]
+    known = uuids(info)
+    for told, system in zip(found, expected(there), strict=True):
+        if system.id in FAMILIES:
+            assert (told["os"]["family"], told["mountable"]) == (FAMILIES[system.id], False)
+            continue
+        assert (told["os"]["id"], told["hostname"], told["mountable"]) == (system.id, system.hostname, True)
+        assert told["boot_mode"] == system.boot_mode
+        assert told["arch"] == "x86_64" and told["kernels"] and all(kernel["initramfs"] for kernel in told["kernels"])
+        root = system.root
+        assert known[told["root"], root.type] == root.uuid
+        assert told["root"] == there.device(root.where) if root.where[0].isdigit() else told["root"]
+        resolved = {entry["file"]: entry for entry in told["fstab"] if entry["status"] == "resolved"}
+        wanted = {mount.path: mount for mount in system.mounts}
+        # a fstab may not have the root at all
+        assert resolved.keys() | {"/"} == wanted.keys(), told["fstab"]
+        for path, entry in resolved.items():
+            assert known[entry["device"], wanted[path].type] == wanted[path].uuid, entry
+        for entry in told["fstab"]:
+            if entry["status"] == "resolved":
+                assert entry["spec"] not in system.left_out and f"{entry['spec']} {entry['file']}" not in system.left_out
+                continue
+            kind = system.left_out.get(f"{entry['spec']} {entry['file']}") or system.left_out[entry["spec"]]
+            assert entry["reason"] and re.search(REASONS[kind], entry["reason"]), entry
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_what_is_on_it_is_found(zoo: Zoo, name: str, record_property: Any) -> None:
+    with zoo.plugged(name) as there:
+        luks = keys(there)
+        info = call(there.guest, "storage_info", luks=luks)
+        assert not info.get("failed"), info
+        record_property("took", info["took"])
+        check(there, info)
+        assert there.left() == []
+        # Nothing of the rescue system's is ever a candidate.
+        assert all(disk["rescue"] == (disk["serial"] == "rescue") for disk in info["disks"] if disk["serial"])
+    assert there.written() == {}
+
+
+def mounted(guest: Guest, path: str = "/mnt/target") -> dict[str, tuple[str, str, str]]:
+    """What is mounted below a path, by findmnt: type, UUID and root in the file system."""
+    lines = guest.run(f"findmnt --noheadings --raw --submounts --mountpoint {path} --output TARGET,FSTYPE,UUID,FSROOT").splitlines()
+    return {words[0].replace("\\x20", " ")[len(path):] or "/": (words[1], words[2], words[3]) for words in map(str.split, lines)}
+
+
+def systems() -> list[tuple[str, int]]:
+    return [(name, number) for name, image in IMAGES.items() for number, system in enumerate(sorted(
+        image.systems, key=lambda system: (system.hostname, system.root.uuid))) if system.id not in FAMILIES]
+
+
+@pytest.mark.parametrize("mode", ["ro", "rw"])
+@pytest.mark.parametrize(("name", "number"), systems())
+def test_it_is_mounted_and_left_clean(zoo: Zoo, name: str, number: int, mode: str, record_property: Any) -> None:
+    """Check mode, mount, again; unmount, again."""
+    with zoo.plugged(name) as there:
+        system = expected(there)[number]
+        guest, luks = there.guest, keys(there)
+        info = call(guest, "storage_info", luks=luks)
+        told = sorted(info["systems"], key=lambda each: (each["hostname"] or "", each["id"]))[number]
+        arguments = {"mode": mode, "luks": luks, "system": told["id"], "degraded": "degraded" in name, "owner": "the test"}
+        before = there.left()
+        assert before == []
+        planned = call(guest, "storage_mount", check_mode=True, **arguments)
+        assert planned.get("changed") is True, planned
+        assert there.left() == []
+
+        done = call(guest, "storage_mount", **arguments)
+        assert done.get("changed") is True, done
+        record_property("took", done["took"])
+        assert mounted(guest) == {mount.path: (mount.type, mount.uuid, f"/{mount.subvolume or ''}") for mount in system.mounts} or \
+            "btrfs" in {mount.type for mount in system.mounts}
+        assert {path: seen[:2] for path, seen in mounted(guest).items()} == {mount.path: (mount.type, mount.uuid) for mount in system.mounts}
+        assert guest.run("cat /mnt/target/etc/hostname").strip() == system.hostname
+        assert guest.run("nsenter --mount=/run/lifeboat/target.ns cat /etc/hostname").strip() == system.hostname
+        assert [each["target"] for each in planned["mounts"]] == [each["target"] for each in done["mounts"]]
+        again = call(guest, "storage_mount", **arguments)
+        assert again.get("changed") is False, again
+
+        left = call(guest, "storage_mount", state="unmounted", owner="the test")
+        assert left.get("clean") is True, left
+        assert call(guest, "storage_mount", state="unmounted", owner="the test")["changed"] is False
+        assert there.left() == []
+    if mode == "ro":
+        assert there.written() == {}
+
+
+def test_a_degraded_array_is_started_only_when_asked(zoo: Zoo) -> None:
+    with zoo.plugged("raid1-lvm-degraded") as there:
+        refused = call(there.guest, "storage_mount")
+        assert refused["failed"] and "lacks 1 of its 2 disks" in refused["msg"] and "degraded=true" in refused["msg"]
+        assert there.left() == []
+    assert there.written() == {}
+
+
+def test_locked_containers_are_told(zoo: Zoo) -> None:
+    with zoo.plugged("lvm-on-luks") as there:
+        info = call(there.guest, "storage_info")
+        [container] = info["containers"]
+        assert (container["open"], container["key"], info["systems"]) == (False, None, [])
+        [locked] = [each for each in info["filesystems"] if each["type"] == "crypto_LUKS"]
+        assert locked["reason"] == "It is locked, and no key for it was given."
+        wrong = call(there.guest, "storage_info", luks=[{"passphrase": "wrong horse"}])
+        [locked] = [each for each in wrong["filesystems"] if each["type"] == "crypto_LUKS"]
+        assert "none of the keys that were given opens it" in locked["reason"] and "wrong horse" not in json.dumps(wrong)
+        right = call(there.guest, "storage_info", luks=[{"passphrase": "wrong horse"}, {"passphrase": "correct horse"}])
+        assert right["containers"][0]["key"] == "passphrase" and len(right["systems"]) == 1
+        assert there.left() == []
+    assert there.written() == {}
+
+
+def test_after_a_visit_all_files_are_as_they_were(zoo: Zoo) -> None:
+    with zoo.plugged("gpt-bios-ext4") as there:
+        before = listing(there.guest, there.device("0.2"), "ext4")
+        assert call(there.guest, "storage_mount", mode="rw")["changed"]
+        assert call(there.guest, "storage_mount", state="unmounted")["clean"]
+        assert changed(before, listing(there.guest, there.device("0.2"), "ext4")) == []
