@@ -39,7 +39,7 @@ MACHINES = 2
 TOOLS = ("bcache-tools", "makefs", "zfs-test")
 KEPT = re.compile(r"\./(?:usr/)?(?:sbin/(?:make-bcache|makefs|ztest)|lib64/[^/]*|lib/x86_64-linux-gnu/[^/]*\.so[^/]*)")
 KEPT_DAYS = 7  # of images that another state of the recipes made
-LIMIT = 300  # seconds for one image
+LIMIT = 900  # seconds for one image; under emulation beside much else
 BUILDER = Path(__file__).with_name("builder.sh")
 MIB = 1024 * 1024
 
@@ -172,8 +172,8 @@ def _work(scratch: Path, work: queue.SimpleQueue[Image], places: dict[str, Path]
                     _prepare(guest, tools)
                 else:
                     say(f"  {image.name} ({time.monotonic() - started:.1f} s)")
-    except LabError as error:
-        errors.append(str(error))
+    except Exception as error:  # whoever waits is in another thread
+        errors.append(f"{type(error).__name__}: {error}")
 
 
 def _prepare(guest: Guest, tools: Path | None) -> None:

@@ -73,8 +73,11 @@ class Guest:
         self._disconnect()
 
     def _ssh(self, command: str, stdin: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([*self._argv(), f"root@{self.machine.address}", command], input=stdin,
-                              capture_output=True, timeout=timeout, check=False)
+        try:
+            return subprocess.run([*self._argv(), f"root@{self.machine.address}", command], input=stdin,
+                                  capture_output=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise CommandError(f"{command[:500]!r} has not ended in {timeout:g} s.") from None
 
     def _argv(self) -> list[str]:
         return ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",

@@ -155,7 +155,7 @@ class Zoo:
     def _take_out(self, layers: dict[int, Path], asked: bool) -> None:
         now = snapshot(self.guest)
         if now[:5] != self.empty[:5]:
-            disks = {line.split()[0] for line in now.devices - self.empty.devices if line.split()[2] == "disk"}
+            disks = {line.split()[0] for line in now.devices - self.empty.devices if line.split()[2] in ("disk", "loop")}
             self.guest.python(TAKE_DOWN, *(f"/dev/{disk}" for disk in disks))
         for number in layers:
             self.machine.unplug(f"d{number}")

@@ -79,18 +79,17 @@ for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit()))
         seen.add(namespace)
     except (OSError, ValueError):  # it has ended meanwhile
         pass
-read_only = out("dmsetup", "info", "-c", "--noheadings", "-o", "name", "-S", "read_only=1").split("\n")
-found["mappings"] = ["%s%s" % (line, " (read-only)" if line.split(":")[0] in read_only else "")
-                     for line in out("dmsetup", "table").splitlines() if line != "No devices found"]
-found["loops"] = ["%(name)s: %(back-file)s offset %(offset)s %(ro)s" % loop
-                  for loop in json.loads(out("losetup", "--json", "--list", "--output", "NAME,BACK-FILE,OFFSET,RO") or
+found["mappings"] = [line for line in out("dmsetup", "table").splitlines() if line != "No devices found"]
+found["loops"] = ["%s: %s offset %s" % (loop["name"], loop["back-file"], loop["offset"])
+                  for loop in json.loads(out("losetup", "--json", "--list", "--output", "NAME,BACK-FILE,OFFSET") or
                                          '{"loopdevices": []}')["loopdevices"]]
 with open("/proc/mdstat") as lines:
     found["arrays"] = [line.strip() for line in lines if re.match(r"md\S* : ", line)]
 with open("/proc/swaps") as lines:
     found["swaps"] = [line.split()[0] for line in lines][1:]
 tree = json.loads(out("lsblk", "--json", "--bytes", "--output", "NAME,MAJ:MIN,TYPE,RO,SIZE,FSTYPE"))["blockdevices"]
-found["devices"] = sorted({"%(name)s %(maj:min)s %(type)s %(size)s %(ro)s" % device for device in walk(tree)
+found["devices"] = sorted({"%s %s %s %s %s" % (device["name"], device["maj:min"], device["type"], device["size"],
+                                               "ro" if device["ro"] in (True, "1") else "rw") for device in walk(tree)
                            if device["type"] != "loop" or device["size"]})
 # the sequence number grows with each change of the group's metadata
 fields = "pv_name,pv_uuid,vg_name,vg_uuid,vg_seqno,pv_missing"

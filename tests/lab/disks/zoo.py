@@ -627,6 +627,7 @@ for name in @ @home @snapshots; do btrfs -q subvolume create /build/pool/$name; 
 at / ${P0}2 -o subvol=@
 at /home ${P0}2 -o subvol=@home
 fill root
+mkdir /target/.snapshots
 for number in 1 2; do
     mkdir /build/pool/@snapshots/$number
     btrfs -q subvolume snapshot -r /build/pool/@ /build/pool/@snapshots/$number/snapshot
