@@ -89,6 +89,7 @@ def _hash(image: Image) -> str:
 def _used(recipe: str) -> str:
     """Return those parts of builder.sh that a recipe uses: the head, and each function that is called."""
     head, *parts = re.split(r"^(?=(?:#.*\n)*\w+\(\) \{)", BUILDER.read_text(), flags=re.MULTILINE)
+    head = re.sub(r"^#.*\n", "", head, flags=re.MULTILINE)
     functions = {match[1]: part for part in parts if (match := re.search(r"^(\w+)\(\) \{", part, re.MULTILINE))}
     used: dict[str, str] = {}
     todo = [recipe, "done_"]
