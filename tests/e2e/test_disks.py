@@ -40,7 +40,7 @@ __import__("ansible_collections.lifeboat.rescue.plugins.modules." + sys.argv[1],
 """
 
 # What a line of fstab that is left out must say of itself.
-REASONS = {"swap": "swap", "noauto": "noauto", "missing": "Nothing has|has no|cannot be told|No ", "network": "network",
+REASONS = {"swap": "swap|a file", "noauto": "noauto", "missing": "Nothing has|has no|cannot be told|No ", "network": "network",
            "pseudo": "no device", "second": "earlier line|The root file system|Nothing has|has no", "short": "",
            "bind": "bind", "loop": "a file"}
 FAMILIES = {"windows": "windows", "freebsd": "bsd"}
@@ -62,7 +62,8 @@ def install(guest: Guest) -> None:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
         ours = "ansible_collections/lifeboat/rescue/plugins"
-        for source, place in ((COLLECTION / "plugins/modules", f"{ours}/modules"), (COLLECTION / "plugins/module_utils", f"{ours}/module_utils"),
+        for source, place in ((COLLECTION / "plugins/modules", f"{ours}/modules"),
+                              (COLLECTION / "plugins/module_utils", f"{ours}/module_utils"),
                               (Path(ansible.module_utils.__file__).parent, "ansible/module_utils")):
             for path in sorted(source.rglob("*.py")):
                 tar.add(path, f"{place}/{path.relative_to(source)}")
@@ -186,9 +187,10 @@ def test_it_is_mounted_and_left_clean(zoo: Zoo, name: str, number: int, mode: st
         done = call(guest, "storage_mount", **arguments)
         assert done.get("changed") is True, done
         record_property("took", done["took"])
-        assert mounted(guest) == {mount.path: (mount.type, mount.uuid, f"/{mount.subvolume or ''}") for mount in system.mounts} or \
-            "btrfs" in {mount.type for mount in system.mounts}
-        assert {path: seen[:2] for path, seen in mounted(guest).items()} == {mount.path: (mount.type, mount.uuid) for mount in system.mounts}
+        seen = mounted(guest)
+        assert {path: each[:2] for path, each in seen.items()} == {mount.path: (mount.type, mount.uuid) for mount in system.mounts}
+        for mount in system.mounts:
+            assert mount.subvolume is None or seen[mount.path][2] == f"/{mount.subvolume}"
         assert guest.run("cat /mnt/target/etc/hostname").strip() == system.hostname
         assert guest.run("nsenter --mount=/run/lifeboat/target.ns cat /etc/hostname").strip() == system.hostname
         assert [each["target"] for each in planned["mounts"]] == [each["target"] for each in done["mounts"]]

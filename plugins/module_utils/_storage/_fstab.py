@@ -322,6 +322,11 @@ def _find_tagged(tag: str, value: str, root: Device, devices: Devices) -> tuple[
         return root, ""
     if len(mine) == 1:
         return mine[0], ""
+    # Of a disk and its copy, each has a system of its own.
+    disks = set(map(id, devices.disks_of(root)))
+    near = [device for device in mine if disks.issuperset(map(id, devices.disks_of(device)))]
+    if len(near) == 1:
+        return near[0], f"Several have this {tag}; it is the one on the disk of the root file system."
     if mine:
         return None, f"Several have this {tag}: {', '.join(device.path for device in mine)}."
     if found:

@@ -232,7 +232,7 @@ class Layers:
         try:
             if halves:
                 # Its members came one by one, and not all of them: the kernel holds those that did.
-                self.journal.announce(do="start", node=node)
+                self.journal.announce(do="start", node=node, members=[member.path for member in members])
                 if self.overlays:
                     _set_array_state(node, "readonly")
                 else:
@@ -386,7 +386,11 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
     elif kind == "start":
         _remove_above(run, kernel, step["node"])
         if kernel.array(step["node"]).get("array_state", "inactive") != "inactive":
-            _set_array_state(step["node"], "inactive")
+            run(["mdadm", "--stop", step["node"]])
+        if not kernel.array(step["node"]):
+            # As it was found: its members wait for the others.
+            for member in step["members"]:
+                run(["mdadm", "--incremental", "--quiet", member], check=False)
 
 
 def undo_all(run: Runner, kernel: Kernel, journal: Journal) -> None:

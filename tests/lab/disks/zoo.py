@@ -163,7 +163,7 @@ fill root
     {"root": Tree("debian", "names1", "/dev/disk/by-uuid/<root> / ext4 defaults 0 1\n"
                   "/dev/disk/by-uuid/12345678-aaaa-bbbb-cccc-1234567890ab / ext4 defaults 0 1\n"
                   "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_ZOO-NAMES-1-part2 /home ext4 defaults 0 2\n"
-                  "/dev/disk/by-path/pci-0000:00:04.0-scsi-0:0:0:0-part3 /srv ext4 defaults 0 2\n"
+                  "/dev/disk/by-path/pci-0000:00:03.0-scsi-0:0:0:0-part3 /srv ext4 defaults 0 2\n"
                   "/dev/disk/by-partuuid/<opt-part> /opt ext4 defaults 0 2\n", boot="")},
     table=("gpt",),
     contents=(Content("0.1", "ext4", "<root>"), Content("0.2", "ext4", "<home>"), Content("0.3", "ext4", "<srv>"),
