@@ -24,8 +24,8 @@ MD = Device("/dev/md900", "9:0", "raid1", 1, on=["/dev/sda"], tag={"TYPE": "btrf
 RESCUE = Device("/dev/sdb", "8:16", "disk", 1, rescue="It is mounted at /.", tag={"TYPE": "ext4", "UUID": "rescue"})
 DEVICES = Devices([Device("/dev/sda", "8:0", "disk", 1), ROOT, LV, MD, RESCUE])
 
-WORDS = ["UUID=", "LABEL=", "PARTUUID=", "/dev/", "disk/by-id/", "md-uuid-", "dm-name-", "mapper/", "md0", "md/0", "sda", "sda1", "vg", "vg-root",
-         "root", "rescue",
+WORDS = ["UUID=", "LABEL=", "PARTUUID=", "/dev/", "disk/by-id/", "md-uuid-", "dm-name-", "mapper/", "md0", "md/0", "sda", "sda1",
+         "vg", "vg-root", "root", "rescue",
          "/", "..", "/..", "\\040", "\\134", "\\", "ext4", "btrfs", "subvol=", "subvolid=", ",", "=", " ", "\t", "\n", "\r",
          "#", "nofail", "bind", "\0", "\udcff", '"', "'", "swap", "none", ":", "$(reboot)", ";", "`", "ARRAY", "é", "-",
          "0", "99999999999999999999"]
