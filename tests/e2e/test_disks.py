@@ -235,3 +235,54 @@ def test_after_a_visit_all_files_are_as_they_were(zoo: Zoo) -> None:
         assert call(there.guest, "storage_mount", mode="rw")["changed"]
         assert call(there.guest, "storage_mount", state="unmounted")["clean"]
         assert changed(before, listing(there.guest, there.device("0.2"), "ext4")) == []
+
+
+# Runs in the machine: mounts or unmounts, and dies by SIGKILL right after the journal was written for the n-th time.
+DIE = """
+import json, os, signal, sys
+sys.path.insert(0, "/run/product")
+from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _journal, _layers, _mounting
+state, mode, number, keys = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+Journal, count = _journal.Journal, [0]
+def then_die(method):
+    def wrapped(self):
+        method(self)
+        count[0] += 1
+        if count[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return wrapped
+Journal.save, Journal.end = then_die(Journal.save), then_die(Journal.end)
+storage = _mounting.Storage(keys=[_layers.Key(key["device"], key.get("passphrase"), key.get("key_file")) for key in keys])
+if state == "mounted":
+    storage.mount("/mnt/target", mode)
+else:
+    storage.unmount()
+print(count[0])
+"""
+
+
+@pytest.mark.parametrize(("name", "mode"), [("raid1-lvm", "rw"), ("luks-on-lv", "rw"), ("raid1-lvm", "ro"), ("btrfs-at", "rw")])
+@pytest.mark.parametrize("state", ["mounted", "unmounted"])
+def test_killed_at_each_step(zoo: Zoo, name: str, mode: str, state: str) -> None:
+    """Whatever was announced or done by then, the next call ends clean."""
+    with zoo.plugged(name) as there:
+        guest, luks = there.guest, keys(there)
+        number, survived = 0, ""
+        while not survived:
+            number += 1
+            if state == "unmounted":
+                done = call(guest, "storage_mount", mode=mode, luks=luks)
+                assert done.get("changed"), done
+            words = f"{state} {mode} {number} {quoted(json.dumps(luks))}"
+            survived = guest.run(f"python3 - {words}", stdin=DIE.encode(), check=False, timeout=600).strip()
+            if number % 3 == 0:
+                # Or somebody goes on with what was begun.
+                again = call(guest, "storage_mount", mode=mode, luks=luks)
+                assert not again.get("failed"), (number, again)
+            left = call(guest, "storage_mount", state="unmounted")
+            assert left.get("clean"), (number, left)
+            assert there.left() == [], number
+            assert number < 100
+        assert number > 5 and int(survived) == number - 1
+    if mode == "ro":
+        assert there.written() == {}
