@@ -249,7 +249,7 @@ def _find(spec: str, vfstype: str, root: Device, devices: Devices, disks: t.Mapp
     match = _NODE.match(spec)
     if match:
         return _find_node(match, vfstype, devices, disks)
-    if re.match(r"/dev/md(/.+|[0-9]+|_.+)\Z", spec):
+    if re.match(r"/dev/md(/.+|[0-9]+(p[0-9]+)?|_.+)\Z", spec):
         return _find_array(spec, root, devices, names)
     if spec.startswith("/dev/mapper/"):
         return _find_mapped(spec, root, devices, disks, names)
@@ -277,8 +277,14 @@ def _find_array(spec: str, root: Device, devices: Devices, names: Names) -> tupl
     if uuid:
         return _one_of([device for device in arrays if _same_uuid(device.facts["uuid"], uuid)], root,
                        "Several arrays have its UUID", "There is no array with the UUID that the system's mdadm.conf has for it.")
-    return _one_of([device for device in arrays if device.facts["array"].rpartition(":")[2] == short], root,
-                   "Several arrays have this name", "No array that was found has this name.")
+    found = [device for device in arrays if device.facts["array"].rpartition(":")[2] == short]
+    part = re.match(r"(.*?[0-9])p([0-9]{1,4})\Z|(.*?[^0-9])([0-9]{1,4})\Z", short)
+    if not found and part:
+        # A partition of an array: md0p1, md/name1.
+        whole, _reason = _find_array(f"/dev/md/{part.group(1) or part.group(3)}", root, devices, names)
+        found = [device for device in devices if whole and device.on == [whole.path] and device.kind == "part"
+                 and device.partition == int(part.group(2) or part.group(4))]
+    return _one_of(found, root, "Several arrays have this name", "No array that was found has this name.")
 
 
 def _find_mapped(spec: str, root: Device, devices: Devices, disks: t.Mapping[str, Device],

@@ -50,7 +50,7 @@ _LVM = ('devices {{ use_devicesfile=0 global_filter=[ "a|.*|" ] filter=[ {accept
 _REPORT = ("lvm", "fullreport", "--reportformat", "json", "--units", "b", "--nosuffix",
            "--configreport", "vg", "-o", "vg_name,vg_uuid,vg_missing_pv_count",
            "--configreport", "pv", "-o", "pv_name,pv_uuid",
-           "--configreport", "lv", "-o", "lv_name,lv_uuid,lv_attr,lv_dm_path,lv_layout,origin,lv_active,lv_health_status",
+           "--configreport", "lv", "-o", "lv_name,lv_uuid,lv_role,lv_dm_path,lv_layout,origin,lv_active,lv_health_status",
            "--configreport", "pvseg", "-o", "pvseg_start", "--configreport", "seg", "-o", "seg_start")
 
 
@@ -187,7 +187,9 @@ class Layers:
             if keys:
                 self._load("dm_crypt")
                 over = self._over(device)
-                name = f"{PREFIX}-{self._tag}{len(self.journal.steps)}-crypt" if self.overlays else f"luks-{uuid}"
+                # The header may belong to somebody who means no good.
+                name = f"{PREFIX}-{self._tag}{len(self.journal.steps)}-crypt" if self.overlays else \
+                    "luks-" + re.sub("[^0-9A-Za-z-]", "_", uuid)
                 self.journal.announce(do="crypt", name=name)
                 opened = next((key for key in keys if self._open(key, over, name)), None)
                 if opened:
@@ -349,7 +351,7 @@ class Layers:
         for volume in group["lv"]:
             path = paths.get(volume["lv_uuid"])
             # Pools, and what they are made of, hold no file systems.
-            if path and volume["lv_attr"][:1] not in "tTDCe":
+            if path and "public" in volume["lv_role"].split(","):
                 self.facts[path] = {
                     "layer": layer, "uuid": group["vg_uuid"], "vg": group["vg_name"], "lv": volume["lv_name"],
                     "layout": volume["lv_layout"],

@@ -154,9 +154,13 @@ def layers():
                     why="It is locked, and no key for it was given.")
     opened = Device("/dev/mapper/lifeboat-look1-crypt", "253:9", "crypt", on=["/dev/sdd"], tag={"TYPE": "ext4"},
                     name="/dev/mapper/luks-c0de", layer="luks:c0de:/dev/sdd", facts={"container": "/dev/sdd", "key": "passphrase"})
+    store = Device("/dev/md901", "9:901", "raid5", on=["/dev/sda", "/dev/sdb"], name="/dev/md/store", layer="md:2:x",
+                   facts={"uuid": "2", "array": "any:store"})
+    part = Device("/dev/md901p2", "259:1", "part", on=["/dev/md901"], tag={"TYPE": "ext4", "PART_ENTRY_NUMBER": "2"},
+                  name="/dev/md/store2")
     tree = Device("/dev/sdf", "8:80", "disk", tag={"TYPE": "btrfs", "UUID": "tree"})
     return Devices([
-        *disks[:3], array, container, locked, opened, tree,
+        *disks[:3], array, store, part, container, locked, opened, tree,
         volume("/dev/mapper/lifeboatlook3-root", "vg0", "root", "/dev/sda", "vg:1:/dev/sda", UUID="root"),
         volume("/dev/mapper/lifeboatlook3-my--data", "vg0", "my-data", "/dev/sda", "vg:1:/dev/sda"),
         volume("/dev/mapper/lifeboatlook9-root", "vg0", "root", "/dev/sdc", "vg:2:/dev/sdc", UUID="twin"),
@@ -183,6 +187,9 @@ NAMES = _fstab.Names(
     ("/dev/md/0 /boot ext4", "/dev/md900", ""),
     ("/dev/md7 /boot ext4", "/dev/md900", ""),
     (f"/dev/disk/by-id/md-uuid-{MD.replace('-', ':')} /boot ext4", "/dev/md900", ""),
+    ("/dev/md/store2 /srv ext4", "/dev/md901p2", ""),
+    ("/dev/md/store3 /srv ext4", None, "No array that was found has this name"),
+    ("/dev/md0p1 /srv ext4", None, "No array that was found has this name"),
     ("/dev/md/gone /boot ext4", None, "no array with the UUID that the system's mdadm.conf has"),
     ("/dev/md5 /boot ext4", None, "No array that was found has this name"),
     ("/dev/mapper/secret /s ext4", "/dev/mapper/lifeboat-look1-crypt", ""),
