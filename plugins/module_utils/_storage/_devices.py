@@ -50,7 +50,8 @@ class Device:
     storage_mount. used: why it must not be mounted, or "". rescue: why it belongs to the rescue system, or "".
     name: its path where the installed system is at home, which differs where it was built for looking; path is where it
     is now. layer, facts: what it is a volume of, see _layers. snapshot: why its content is an old one of another, or "".
-    part_of: another device that speaks for the same file system, or "". why: why nothing was built on it, or "".
+    part_of: another device that speaks for the same file system, or "". path_of: a disk that it is another path of, or
+    that its disk is, or "". why: why nothing was built on it, or "".
     """
 
     path: str
@@ -75,6 +76,7 @@ class Device:
     facts: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     snapshot: str = ""
     part_of: str = ""
+    path_of: str = ""
     why: str = ""
 
     def __post_init__(self) -> None:
@@ -98,6 +100,8 @@ class Device:
             return self.why or _WRAPPED[self.type]
         if self.snapshot:
             return self.snapshot
+        if self.path_of:
+            return f"It is another path of {self.path_of}."
         if self.part_of:
             return f"It is a part of the file system that {self.part_of} speaks for."
         if self.type and self.type not in MOUNTABLE and self.type != "swap":
@@ -127,7 +131,7 @@ class Devices:
 
     def tagged(self, tag: str, value: str) -> list[Device]:
         """Devices with this blkid tag. UUIDs in whatever case. Snapshots have it from what they are of, and are not told."""
-        own = [device for device in self if not device.snapshot and not device.part_of]
+        own = [device for device in self if not device.snapshot and not device.part_of and not device.path_of]
         if tag in ("UUID", "PART_ENTRY_UUID"):
             return [device for device in own if device.tag.get(tag, "").lower() == value.lower()]
         return [device for device in own if device.tag.get(tag) == value]
@@ -150,7 +154,7 @@ class Devices:
 
     def candidates(self) -> list[Device]:
         """Those that may belong to an installed system."""
-        return [device for device in self if not device.rescue]
+        return [device for device in self if not device.rescue and not device.path_of]
 
 
 class Built(t.Protocol):
@@ -204,6 +208,7 @@ def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]], bu
         if path in found:
             found[path].by_id.append(name)
     devices = Devices(found.values(), links)
+    _mark_paths(devices)
     _mark_used(devices, kernel, ours, set(built.hidden.values()))
     return devices
 
@@ -341,6 +346,17 @@ def _mark_used(devices: Devices, kernel: Kernel, ours: t.Container[tuple[str, st
                 # As with a root file system whose mount the initial RAM disk took out of sight.
                 device.used = "The kernel uses it."
                 _mark_rescue(devices, device, device.used)
+
+
+def _mark_paths(devices: Devices) -> None:
+    """A disk that is seen twice is one disk, also where nobody has put its paths together."""
+    first: dict[tuple[str, int], Device] = {}
+    for device in devices:
+        if device.kind == "disk" and device.wwn and all(devices.all[path].kind == "part" for path in device.below):
+            other = first.setdefault((device.wwn, device.size), device)
+            if other is not device:
+                for each in (device, *(devices.all[path] for path in device.below)):
+                    each.path_of = other.path
 
 
 def _mark_parts_of_btrfs(devices: Devices) -> None:

@@ -166,6 +166,8 @@ def _resolve(entry: Entry, root: Device, devices: Devices, disks: t.Mapping[str,
     device, reason = _find(entry.spec, entry.vfstype, root, devices, disks, names)
     entry.reason = reason
     if device is None:
+        if "noauto" in entry.option_list:
+            entry.status, entry.reason = SKIPPED, "It is marked noauto."
         return
     entry.device = device.path
     options = entry.option_list
