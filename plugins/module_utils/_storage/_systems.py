@@ -21,10 +21,10 @@ from ._apart import apart
 from ._devices import BIOS_BOOT, ESP, EXT, MOUNTABLE, Device, Devices
 from ._kernel import Kernel
 
-# What an installed system may be recognised on. ufs is not mounted for that.
+# What an installed system may be recognised on. The last two are not mounted for that.
 READABLE = (*MOUNTABLE, "ntfs", "ufs")
-# The driver of ext4 knows the options that we need, and mounts all three. "ntfs" alone means what is best: ntfs3 or ntfs-3g.
-_DRIVERS = {"ext2": "ext4", "ext3": "ext4", "ntfs": "ntfs3,ntfs"}
+# The driver of ext4 knows the options that we need, and mounts all three.
+_DRIVERS = {"ext2": "ext4", "ext3": "ext4"}
 
 _OS_KEYS = ("id", "id_like", "name", "version", "version_id", "pretty_name")
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release", "lib/os-release")  # the last one: a /usr of its own
@@ -148,8 +148,11 @@ def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.A
         run(["modprobe", "-q", "loop"], check=False)
     for number, device in enumerate(wanted):
         content, place = Content(), device.mounted
-        if device.type == "ufs":
-            _read_ufs(kernel, device, content)
+        if device.type in ("ufs", "ntfs"):
+            if device.type == "ufs":
+                _read_ufs(kernel, device, content)
+            else:
+                _read_ntfs(run, device, content)
             found[device.path] = dataclasses.asdict(content)
             continue
         if not place:
@@ -245,9 +248,6 @@ def _read(root: str, content: Content) -> None:
                              if re.match(r"[a-z0-9_]+-(pc|efi|ieee1275|emu|uboot)\Z", name)]
     content.efi = next((found for found in (_target.names(root, path) for path in ("EFI", "efi", "boot/efi/EFI"))
                         if found), [])[:100]
-    if _target.status(root, "Windows/System32/config/SYSTEM") or _target.status(root, "WINDOWS/system32/config/system"):
-        content.root, content.os = True, {"name": "Windows", "family": "windows"}
-        return
     if content.root:
         content.crypttab = _text(root, "etc/crypttab", 65536)
         content.mdadm = _text(root, "etc/mdadm/mdadm.conf", 65536) or _text(root, "etc/mdadm.conf", 65536)
@@ -265,6 +265,17 @@ def _read_ufs(kernel: Kernel, device: Device, content: Content) -> None:
         content.root, content.os = True, {"name": "BSD", "family": "bsd"}
     else:
         content.unread = "ufs is not supported."
+
+
+def _read_ntfs(run: Runner, device: Device, content: Content) -> None:
+    """Not mounted: its driver is mostly a process, which would outlive us."""
+    for path in ("/Windows/System32/config", "/WINDOWS/system32/config"):
+        done = run(["ntfsls", "--path", path, device.path], check=False)
+        if done.rc == 127:
+            content.unread = "The rescue system has no program ntfsls to read it with."
+        if done.rc == 0 and "SYSTEM" in done.out.upper().split():
+            content.root, content.os = True, {"name": "Windows", "family": "windows"}
+            return
 
 
 def _subvolumes(run: Runner, place: str) -> list[Subvolume]:
