@@ -275,6 +275,9 @@ systems:
     root:
       description: Device of its root file system.
       type: str
+    uuid:
+      description: UUID of its root file system.
+      type: str
     subvolume:
       description: Of a btrfs, the path of its subvolume from the top of the file system.
       type: str
@@ -306,7 +309,7 @@ systems:
       elements: dict
     fstab:
       description: The lines of its C(fstab), each with C(line), C(spec), C(file), C(vfstype), C(options) and what was
-        made of it. The C(device) that is meant, the C(status) C(resolved), C(skipped) or C(unresolved), and the
+        made of it. The C(device) that is meant and the C(uuid) of what is on it, the C(status) C(resolved), C(skipped) or C(unresolved), and the
         C(reason).
       type: list
       elements: dict

@@ -42,7 +42,7 @@ class Entry:
 
     device is the path in the rescue system of what the line means, where that is known. A reason that comes with
     RESOLVED tells what made it known. needed is False where the installed system boots without it. name is the device as
-    the installed system has it; subvolume the id of what is meant of a btrfs.
+    the installed system has it, uuid that of its file system; subvolume the id of what is meant of a btrfs.
     """
 
     line: int
@@ -54,12 +54,13 @@ class Entry:
     status: str = UNRESOLVED
     reason: str = ""
     name: str | None = None
+    uuid: str | None = None
     subvolume: int | None = None
 
     def as_result(self) -> dict[str, t.Any]:
         """JSON data for the result of a module."""
         return {"line": self.line, "spec": self.spec, "file": self.file, "vfstype": self.vfstype, "options": self.options,
-                "device": self.name or self.device, "status": self.status, "reason": self.reason}
+                "device": self.name or self.device, "uuid": self.uuid, "status": self.status, "reason": self.reason}
 
     @property
     def option_list(self) -> list[str]:
@@ -140,7 +141,7 @@ def resolve(entries: t.Sequence[Entry], root: Device, devices: Devices, names: N
             continue
         _resolve(entry, root, devices, disks, names)
         if entry.device:
-            entry.name = devices.all[entry.device].name
+            entry.name, entry.uuid = devices.all[entry.device].name, devices.all[entry.device].tag.get("UUID")
         if entry.status == RESOLVED and entry.file == "/":
             if entry.device != root.path:
                 notes.append(f"Line {entry.line} of fstab says that / is {entry.name}, but it was found on {root.name}.")

@@ -97,7 +97,8 @@ class System:
     def as_result(self) -> dict[str, t.Any]:
         """JSON data for the result of a module."""
         return {
-            "id": self.id, "root": self.root.name, "subvolume": self.subvolume.path if self.subvolume else None,
+            "id": self.id, "root": self.root.name, "uuid": self.root.tag.get("UUID"),
+            "subvolume": self.subvolume.path if self.subvolume else None,
             "label": self.root.tag.get("LABEL"), "os": self.content.os, "mountable": self.mountable,
             "hostname": self.content.hostname or None, "arch": self.arch or None, "boot_mode": self.boot_mode,
             "kernels": self.kernels, "fstab": [entry.as_result() for entry in self.fstab],
