@@ -309,8 +309,8 @@ systems:
       elements: dict
     fstab:
       description: The lines of its C(fstab), each with C(line), C(spec), C(file), C(vfstype), C(options) and what was
-        made of it. The C(device) that is meant and the C(uuid) of what is on it, the C(status) C(resolved), C(skipped) or C(unresolved), and the
-        C(reason).
+        made of it. The C(device) that is meant and the C(uuid) of what is on it, the C(status) C(resolved), C(skipped)
+        or C(unresolved), and the C(reason).
       type: list
       elements: dict
     ssh_host_keys:
