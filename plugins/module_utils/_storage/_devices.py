@@ -199,8 +199,8 @@ def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]], bu
             device.facts, device.layer, device.name = facts, facts["layer"], facts["name"]
             device.snapshot = facts.get("snapshot", "")
     for device in found.values():
-        whole = found[device.on[0]] if device.kind == "part" and device.on else device
-        if whole.name != whole.path:
+        whole = found[device.on[0]] if device.kind == "part" and device.on else None
+        if whole and whole.name != whole.path:
             # A partition of what has another name at home.
             device.name = f"{whole.name}{'p' if whole.name[-1:].isdigit() else ''}{device.partition}"
     links = {kind: kernel.links(kind) for kind in ("by-id", "by-path")}

@@ -21,7 +21,7 @@ from ._apart import apart
 from ._devices import BIOS_BOOT, ESP, EXT, MOUNTABLE, Device, Devices
 from ._kernel import Kernel
 
-# What an installed system may be recognised on. The last two are not mounted for that.
+# What an installed system may be recognised on. ntfs is not mounted for that.
 READABLE = (*MOUNTABLE, "ntfs", "ufs")
 # The driver of ext4 knows the options that we need, and mounts all three.
 _DRIVERS = {"ext2": "ext4", "ext3": "ext4"}
@@ -149,11 +149,8 @@ def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.A
         run(["modprobe", "-q", "loop"], check=False)
     for number, device in enumerate(wanted):
         content, place = Content(), device.mounted
-        if device.type in ("ufs", "ntfs"):
-            if device.type == "ufs":
-                _read_ufs(kernel, device, content)
-            else:
-                _read_ntfs(run, device, content)
+        if device.type == "ntfs":
+            _read_ntfs(run, device, content)
             found[device.path] = dataclasses.asdict(content)
             continue
         if not place:
@@ -161,6 +158,8 @@ def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.A
             place = os.path.join(scratch, str(number))
             os.mkdir(place)
             content.unread, content.replay = _mount(run, kernel, device, place)
+            if content.unread and device.type == "ufs":
+                _read_ufs(kernel, device, content)
         elif not kernel.is_on(place, device.number):
             content.unread = f"Something else is mounted over {place}."
         if not content.unread:
@@ -199,6 +198,8 @@ def _mount(run: Runner, kernel: Kernel, device: Device, place: str) -> tuple[str
     elif device.type == "btrfs":
         # No loop device: the kernel knows a btrfs by its UUID, and would take that for its device from then on.
         tries = [(f"{common},subvolid=5,{option}", None) for option in ("rescue=nologreplay", "nologreplay")]
+    elif device.type == "ufs":
+        tries = [(f"{common},loop,ufstype={kind}", None) for kind in ("ufs2", "44bsd")]
     elif device.type == "f2fs":
         tries = [(f"{common},loop,norecovery", None)]
     else:
@@ -237,6 +238,10 @@ def _read(root: str, content: Content) -> None:
                     if _target.status(root, path, follow=False)), "")
     content.root = "etc" in names and bool(_target.status(root, "etc/fstab") or release.startswith("etc/")) and \
         bool({"usr", "bin", "sbin"}.intersection(names))
+    if any(_target.status(root, path) for path in ("bin/freebsd-version", "etc/master.passwd")):
+        content.root = True
+        content.os = {"name": "FreeBSD" if _target.status(root, "bin/freebsd-version") else "BSD", "family": "bsd"}
+        return
     for path in _OS_RELEASE:
         content.os = content.os or _os_release(_text(root, path, 65536))
     if not content.os and release in _OLD_RELEASE:
@@ -261,11 +266,8 @@ def _read(root: str, content: Content) -> None:
 def _read_ufs(kernel: Kernel, device: Device, content: Content) -> None:
     """Few rescue systems can mount it, so where it was mounted last is read from its superblock (sys/ufs/ffs/fs.h)."""
     block = kernel.head(device.path, 65536, 1376)
-    point = block[212:680].split(b"\0", 1)[0]
-    if len(block) == 1376 and point == b"/":
+    if block[212:680].split(b"\0", 1)[0] == b"/":
         content.root, content.os = True, {"name": "BSD", "family": "bsd"}
-    else:
-        content.unread = "ufs is not supported."
 
 
 def _read_ntfs(run: Runner, device: Device, content: Content) -> None:
