@@ -6,18 +6,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
+import fcntl
+import functools
 import json
 import os
 import select
 import signal
+import struct
 import typing as t
 
 from .._errors import LifeboatError, TargetError
 from .._wait import Deadline
 
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
+# linux/mount.h
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 0x1, 0x2, 0x4, 0x8, 0x4000, 0x40000
+# linux/loop.h
+_LOOP_SET_FD, _LOOP_SET_STATUS64, _LOOP_CTL_GET_FREE = 0x4C00, 0x4C04, 0x4C82
+_LO_FLAGS_AUTOCLEAR = 4
 
 
 def apart(work: t.Callable[[], t.Any], timeout: float = 300.0) -> t.Any:
@@ -65,12 +74,67 @@ def _answer(work: t.Callable[[], t.Any]) -> bytes:
     return json.dumps(answer).encode()
 
 
+def mount_for_a_look(device: str, place: str, fstype: str, options: str, loop: bool = False) -> None:
+    """Mount a file system, read-only; with loop, over a loop device that is read-only too, and goes with the mount.
+
+    mount(2): a rescue system may have a hundred devices, and mount(8), which looks for each at all the loop devices that there
+    are, would take most of the time. Raises OSError.
+    """
+    with contextlib.ExitStack() as opened:
+        source = _loop_over(opened, device) if loop else device
+        _mount(source, place, fstype, _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
+
+
+def _loop_over(opened: contextlib.ExitStack, device: str) -> str:
+    """A new loop device over a device. It is gone when it is neither open nor mounted any more."""
+    below = _opened(opened, device, os.O_RDONLY)
+    control = _opened(opened, "/dev/loop-control", os.O_RDWR)
+    status = struct.pack("=5Q4I64s64s32s2Q", 0, 0, 0, 0, 0, 0, 0, 0, _LO_FLAGS_AUTOCLEAR, os.fsencode(device)[:63], b"", b"", 0, 0)
+    for _try in range(100):
+        path = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
+        loop = _opened(opened, path, os.O_RDWR)
+        try:
+            # Over what is open for reading only it is read-only.
+            fcntl.ioctl(loop, _LOOP_SET_FD, below)
+        except OSError as exc:
+            if exc.errno != errno.EBUSY:
+                raise
+            continue  # somebody was faster
+        fcntl.ioctl(loop, _LOOP_SET_STATUS64, status)
+        return path
+    raise OSError(errno.EBUSY, "no loop device is free")
+
+
+def _opened(stack: contextlib.ExitStack, path: str, flags: int) -> int:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return fd
+
+
 def _leave_mount_namespace() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    for call in (lambda: libc.unshare(_CLONE_NEWNS),
-                 lambda: libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None)):
-        if call() != 0:
-            raise TargetError(f"This needs root, and a mount namespace: {os.strerror(ctypes.get_errno())}.")
+    try:
+        if _libc().unshare(_CLONE_NEWNS) != 0:
+            raise _errno()
+        _mount("none", "/", None, _MS_REC | _MS_PRIVATE, None)
+    except OSError as exc:
+        raise TargetError(f"This needs root, and a mount namespace: {exc.strerror}.") from None
+
+
+def _mount(source: str, place: str, fstype: str | None, flags: int, options: str | None) -> None:
+    """mount(2). Raises OSError."""
+    fstype_, options_ = (None if word is None else os.fsencode(word) for word in (fstype, options))
+    if _libc().mount(os.fsencode(source), os.fsencode(place), fstype_, ctypes.c_ulong(flags), options_) != 0:
+        raise _errno()
+
+
+@functools.lru_cache(None)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _errno() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
 
 
 def _read(source: int, deadline: Deadline) -> bytes:

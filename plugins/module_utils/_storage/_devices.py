@@ -144,6 +144,17 @@ class Devices:
         """The layers that it needs, its own one included."""
         return {device.layer} - {""} | {layer for path in device.on for layer in self.below(self.all[path])}
 
+    def stack(self, devices: t.Iterable[Device]) -> list[Device]:
+        """These and all that they lie on, each once."""
+        found: dict[str, Device] = {}
+        todo = list(devices)
+        while todo:
+            device = todo.pop()
+            if device.path not in found:
+                found[device.path] = device
+                todo += [self.all[path] for path in device.on]
+        return list(found.values())
+
     def linked(self, kind: str, name: str) -> Device | None:
         """The device behind a name in /dev/disk/<kind>."""
         return self.all.get(self._links.get(kind, {}).get(name, ""))

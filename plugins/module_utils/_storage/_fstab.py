@@ -397,5 +397,5 @@ def _udev(name: str) -> str:
 
 
 def essential(point: str) -> bool:
-    """Whether a system without this mount point is not the system."""
-    return point in ("/", "/usr", "/boot", "/etc", "/var")
+    """Whether a root file system without this mount point is not the system."""
+    return point in ("/usr", "/boot", "/etc", "/var")

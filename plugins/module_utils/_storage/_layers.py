@@ -79,6 +79,14 @@ class Key(t.NamedTuple):
         return f"key file {self.key_file}" if self.key_file else "clevis" if self.clevis else "passphrase"
 
 
+class Group(t.NamedTuple):
+    """A volume group that is active, or a part of one: its name, the devices with active volumes, and their PV UUIDs."""
+
+    name: str
+    nodes: list[str]
+    uuids: set[str]
+
+
 class Layers:
     """Builds what can be built on the disks, and takes it down again.
 
@@ -108,6 +116,7 @@ class Layers:
             self.facts.update(layers.get("facts", {}))
         self._tried: set[str] = set()
         self._loaded: set[str] = set()
+        self._active: dict[str, Group] = {}
         self._hushed = False
 
     def build(self, discover: t.Callable[[Layers], Devices]) -> Devices:
@@ -121,6 +130,12 @@ class Layers:
         for device in devices:
             device.why = device.why or self.why.get(device.path, "")
         return devices
+
+    def will_write(self, devices: t.Iterable[Device]) -> None:
+        """Note which of these the first write will take out of a state that they are to have again afterwards."""
+        for device in devices:
+            if self.kernel.array(device.path).get("array_state") == "read-auto":
+                self.journal.announce(do="auto", node=device.path)
 
     def _keep(self) -> None:
         self.journal.layers = {"hidden": self.hidden, "facts": self.facts}
@@ -234,7 +249,7 @@ class Layers:
         try:
             if halves:
                 # Its members came one by one, and not all of them: the kernel holds those that did.
-                self.journal.announce(do="start", node=node, members=[member.path for member in members])
+                self.journal.announce(do="start", node=node, members=[member.path for member in members], written=not self.overlays)
                 if self.overlays:
                     _set_array_state(node, "readonly")
                 else:
@@ -276,6 +291,8 @@ class Layers:
             self._tried.update(active)
             for group in self._report(active):
                 on = [devices.all[volume["pv_name"]] for volume in group["pv"] if volume["pv_name"] in devices.all]
+                self._active[group["vg_uuid"]] = Group(group["vg_name"], [device.path for device in on],
+                                                       {device.tag.get("UUID", "") for device in on})
                 self._learn(group, _layer("vg", group["vg_uuid"], devices, on),
                             {volume["lv_uuid"]: volume["lv_dm_path"] for volume in group["lv"]})
                 new = True
@@ -301,9 +318,12 @@ class Layers:
                 paths = {volume["pv_name"] for volume in group["pv"]}
                 mine = [device for device in volumes if device.path in paths]
                 layer = _layer("vg", group["vg_uuid"], devices, mine)
+                twin = self._active.get(group["vg_uuid"])
+                if twin and not twin.uuids.intersection(device.tag.get("UUID", "") for device in mine):
+                    continue  # no copy: disks of it that none of its active volumes lies on
                 if self._is_wanted(layer):
                     self._tried.update(device.path for device in mine)
-                    built = self._activate_group(group, layer, mine, copy > 0) or built
+                    built = self._activate_group(group, layer, mine, copy > 0 or twin is not None) or built
         return built
 
     def _report(self, nodes: t.Sequence[str]) -> list[dict[str, t.Any]]:
@@ -331,6 +351,11 @@ class Layers:
                     self.run(["lvm", "vgimportclone", *config, "--basevgname", name, *nodes])
                 else:
                     self.run(["lvm", "vgrename", *config, group["vg_uuid"], name])
+            elif group["vg_uuid"] in self._active:
+                # Of a group and its copy, only one can be active.
+                twin = self._active[group["vg_uuid"]]
+                self.journal.announce(do="aside", name=twin.name, nodes=twin.nodes)
+                self.run(["lvm", "vgchange", "--config", _config(twin.nodes), "--activate", "n", twin.name])
             self.journal.announce(do="group", name=name, nodes=nodes)
             partial = ["--activationmode", "partial"] if missing and self._partial else []
             done = self.run(["lvm", "vgchange", *config, "--activate", "y", *partial, name], check=False)
@@ -381,6 +406,11 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
         _remove_mapping(run, kernel, step["name"])
     elif kind == "group":
         run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "n", step["name"]])
+    elif kind == "aside":
+        run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "y", step["name"]], check=False)
+    elif kind == "auto":
+        with contextlib.suppress(OSError):  # something else that was found stands on it, and keeps it as it is
+            _set_array_state(step["node"], "read-auto")
     elif kind == "array":
         _remove_above(run, kernel, step["node"])
         if kernel.array(step["node"]):
@@ -388,6 +418,10 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
     elif kind == "start":
         _remove_above(run, kernel, step["node"])
         if kernel.array(step["node"]).get("array_state", "inactive") != "inactive":
+            if step["written"]:
+                # Its members know now that they are alone, and would not wait any more.
+                _set_array_state(step["node"], "inactive")
+                return
             run(["mdadm", "--stop", step["node"]])
         if not kernel.array(step["node"]):
             # As it was found: its members wait for the others.
@@ -404,7 +438,7 @@ def undo_all(run: Runner, kernel: Kernel, journal: Journal) -> None:
     journal.end()
 
 
-STEPS = ("rules", "overlay", "crypt", "group", "array", "start")
+STEPS = ("rules", "overlay", "crypt", "aside", "group", "array", "start", "auto")
 
 
 def _remove_mapping(run: Runner, kernel: Kernel, name: str) -> None:

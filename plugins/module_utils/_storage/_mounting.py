@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import posixpath
 import signal
@@ -221,6 +222,14 @@ class Storage:
         raise BadInput(f"There is no installed system {wanted!r}. There is: {listing or 'none'}.",
                        "Nothing was mounted.")
 
+    def _again(self, chosen: System) -> System:
+        """The same system, as it is seen now. Its id may be another, as copies of it are not."""
+        for system in self.systems:
+            if (system.root.name, system.root.layer) == (chosen.root.name, chosen.root.layer) and \
+                    (system.subvolume and system.subvolume.id) == (chosen.subvolume and chosen.subvolume.id):
+                return dataclasses.replace(system, id=chosen.id)
+        raise TargetError(f"{chosen} is not there any more, as its arrays and volumes have been activated.", "Nothing was mounted.")
+
     def _why(self, device: Device) -> str:
         content = self.contents.get(device.path, Content())
         return device.rescue or device.unsupported or content.unread or device.used or \
@@ -248,6 +257,7 @@ class Storage:
                     plan.append(self._planned(device, entry.file, entry.option_list, mode, entry.subvolume))
                     continue
             left_out.append(_skip(entry, reason))
+            # The root file system is there, whatever its line says: this may be why the server does not boot.
             if entry.status != _fstab.SKIPPED and entry.needed and _fstab.essential(posixpath.normpath(entry.file)):
                 missing.append(f"{entry.file} ({entry.spec}): {reason}")
         if system.root.used:
@@ -332,10 +342,13 @@ class Storage:
         journal.begin(path, wanted)
         try:
             if layers:
-                self._build(journal, _layers.Layers(self.run, self.kernel, journal, "target", self.keys, overlays=mode == "ro",
-                                                    wanted=layers, partial=self.partial))
-                chosen = self.choose(chosen.id)
+                stack = _layers.Layers(self.run, self.kernel, journal, "target", self.keys, overlays=mode == "ro", wanted=layers,
+                                       partial=self.partial)
+                self._build(journal, stack)
+                chosen = self._again(chosen)
                 plan, left_out = self.plan(chosen, mode, force)
+                if mode == "rw":
+                    stack.will_write(self.devices.stack(each.device for each in plan))
             self._nobody_writes([each.device for each in plan])
             result = self._result(path, mode, chosen, left_out, plan)
             result["mounts"] = self._mount_all(journal, path, mode, plan, left_out, force)

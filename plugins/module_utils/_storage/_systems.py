@@ -17,7 +17,7 @@ from .. import _target
 from .._errors import LifeboatError, TargetError
 from .._run import Runner
 from . import _fstab
-from ._apart import apart
+from ._apart import apart, mount_for_a_look
 from ._devices import BIOS_BOOT, ESP, EXT, MOUNTABLE, Device, Devices
 from ._kernel import Kernel
 
@@ -157,7 +157,7 @@ def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.A
             scratch = scratch or _scratch(run, wanted)
             place = os.path.join(scratch, str(number))
             os.mkdir(place)
-            content.unread, content.replay = _mount(run, kernel, device, place)
+            content.unread, content.replay = _mount(kernel, device, place)
             if content.unread and device.type == "ufs":
                 _read_ufs(kernel, device, content)
         elif not kernel.is_on(place, device.number):
@@ -183,34 +183,35 @@ def _scratch(run: Runner, wanted: list[Device]) -> str:
     raise TargetError("The rescue system has no directory to mount something on for a moment.")
 
 
-def _mount(run: Runner, kernel: Kernel, device: Device, place: str) -> tuple[str, bool | None]:
+def _mount(kernel: Kernel, device: Device, place: str) -> tuple[str, bool | None]:
     """Mount it so that no byte of it changes. Return why it could not be, or "", and whether a replay is due."""
-    common = "ro,nodev,nosuid,noexec"
-    # ext4 works off its list of orphaned inodes even with ro,noload, which writes, and XFS replays its log with ro.
-    # Only a read-only device holds them back.
+    # ext4 works off its list of orphaned inodes even with ro,noload, and notes errors, which writes, and XFS replays its log
+    # with ro. Only a read-only device holds them back.
+    tries: list[tuple[str, bool, bool | None]]
     if device.type in EXT:
-        tries: list[tuple[str, bool | None]] = [(f"{common},loop,noload", None)]
+        tries = [("noload", True, None)]
         if not _ext_orphans(kernel, device):
-            tries.append((f"{common},noload", None))
+            tries.append(("noload", False, None))
     elif device.type == "xfs":
-        tries = [(f"{common},loop,nouuid", False), (f"{common},loop,nouuid,norecovery", True),
-                 (f"{common},nouuid,norecovery", None)]
+        tries = [("nouuid", True, False), ("nouuid,norecovery", True, True), ("nouuid,norecovery", False, None)]
     elif device.type == "btrfs":
         # No loop device: the kernel knows a btrfs by its UUID, and would take that for its device from then on.
-        tries = [(f"{common},subvolid=5,{option}", None) for option in ("rescue=nologreplay", "nologreplay")]
+        tries = [(f"subvolid=5,{option}", False, None) for option in ("rescue=nologreplay", "nologreplay")]
     elif device.type == "ufs":
-        tries = [(f"{common},loop,ufstype={kind}", None) for kind in ("ufs2", "44bsd")]
+        tries = [(f"ufstype={kind}", True, None) for kind in ("ufs2", "44bsd")]
     elif device.type == "f2fs":
-        tries = [(f"{common},loop,norecovery", None)]
+        tries = [("norecovery", True, None)]
     else:
-        tries = [(f"{common},loop", None), (common, None)]
+        tries = [("", False, None)]
     why = ""
-    for options, replay in tries:
-        done = run(["mount", "-t", _DRIVERS.get(device.type, device.type), "-o", options, "--", device.path, place], check=False)
-        if done.rc == 0:
+    for options, loop, replay in tries:
+        try:
+            mount_for_a_look(device.path, place, _DRIVERS.get(device.type, device.type), options, loop)
+        except OSError as exc:
+            why = why or exc.strerror or str(exc)
+        else:
             return "", replay
-        why = why or (done.err.strip() or f"exit code {done.rc}").splitlines()[0][:500]
-    return f"It cannot be mounted: {why}", None
+    return f"It cannot be mounted: {why}.", None
 
 
 def _superblock(kernel: Kernel, device: Device) -> bytes:
@@ -233,26 +234,29 @@ def _ext_orphans(kernel: Kernel, device: Device) -> bool:
 
 
 def _read(root: str, content: Content) -> None:
-    names = _target.names(root, "/")
-    release = next((path for path in (*_OS_RELEASE, *_OLD_RELEASE)
-                    if _target.status(root, path, follow=False)), "")
+    names = set(_target.names(root, "/"))
+
+    def there(*paths: str) -> list[str]:
+        """Those that may be there. Of a hundred file systems, most have nothing of what is looked for."""
+        return [path for path in paths if path.partition("/")[0] in names]
+
+    release = next((path for path in there(*_OS_RELEASE, *_OLD_RELEASE) if _target.status(root, path, follow=False)), "")
     content.root = "etc" in names and bool(_target.status(root, "etc/fstab") or release.startswith("etc/")) and \
         bool({"usr", "bin", "sbin"}.intersection(names))
-    if any(_target.status(root, path) for path in ("bin/freebsd-version", "etc/master.passwd")):
+    if any(_target.status(root, path) for path in there("bin/freebsd-version", "etc/master.passwd")):
         content.root = True
         content.os = {"name": "FreeBSD" if _target.status(root, "bin/freebsd-version") else "BSD", "family": "bsd"}
         return
-    for path in _OS_RELEASE:
+    for path in there(*_OS_RELEASE):
         content.os = content.os or _os_release(_text(root, path, 65536))
     if not content.os and release in _OLD_RELEASE:
         content.os = _os({"pretty_name": _text(root, release, 65536).strip().split("\n")[0][:200]})
-    content.arch = next((arch for arch in (_arch(root, path) for path in _SHELLS) if arch), "")
-    for place in ("boot", "."):
-        content.kernels = content.kernels or _kernels(_target.names(root, place))
-        for folder in ("grub", "grub2"):
-            content.grub += [name for name in _target.names(root, f"{place}/{folder}")
-                             if re.match(r"[a-z0-9_]+-(pc|efi|ieee1275|emu|uboot)\Z", name)]
-    content.efi = next((found for found in (_target.names(root, path) for path in ("EFI", "efi", "boot/efi/EFI"))
+    content.arch = next((arch for arch in (_arch(root, path) for path in there(*_SHELLS)) if arch), "")
+    content.kernels = _kernels(_target.names(root, "boot")) if "boot" in names else []
+    content.kernels = content.kernels or _kernels(sorted(names))
+    for path in there("boot/grub", "boot/grub2", "grub", "grub2"):
+        content.grub += [name for name in _target.names(root, path) if re.match(r"[a-z0-9_]+-(pc|efi|ieee1275|emu|uboot)\Z", name)]
+    content.efi = next((found for found in (_target.names(root, path) for path in there("EFI", "efi", "boot/efi/EFI"))
                         if found), [])[:100]
     if content.root:
         content.crypttab = _text(root, "etc/crypttab", 65536)
@@ -265,9 +269,12 @@ def _read(root: str, content: Content) -> None:
 
 def _read_ufs(kernel: Kernel, device: Device, content: Content) -> None:
     """Few rescue systems can mount it, so where it was mounted last is read from its superblock (sys/ufs/ffs/fs.h)."""
-    block = kernel.head(device.path, 65536, 1376)
-    if block[212:680].split(b"\0", 1)[0] == b"/":
-        content.root, content.os = True, {"name": "BSD", "family": "bsd"}
+    for offset, magic in ((65536, 0x19540119), (8192, 0x011954)):  # UFS2, UFS1
+        block = kernel.head(device.path, offset, 1376)
+        if len(block) == 1376 and magic in (*struct.unpack_from("<I", block, 1372), *struct.unpack_from(">I", block, 1372)):
+            content.root = block[212:680].split(b"\0", 1)[0] == b"/"
+            content.os = {"name": "BSD", "family": "bsd"} if content.root else {}
+            return
 
 
 def _read_ntfs(run: Runner, device: Device, content: Content) -> None:
@@ -410,7 +417,9 @@ def _id(root: Device, devices: Devices) -> str:
         value = root.tag.get(tag, "")
         if value and [device.path for device in devices.tagged(tag, value)] == [root.path]:
             return value
-    return root.path if root.path == root.name else f"{root.layer}:{root.name}"
+    # Of copies, more than one would have this name, and it may be another's tomorrow.
+    alone = [device.path for device in devices if device.name == root.name] == [root.path]
+    return root.path if alone and root.path == root.name else f"{root.layer}:{root.name}"
 
 
 def _boot_mode(root: Device, devices: Devices, contents: list[Content], points: set[str]) -> str:

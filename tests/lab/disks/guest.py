@@ -6,17 +6,46 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import subprocess
-import time
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from lifeboat_lab.images import LabError
 from lifeboat_lab.machine import Machine, Rescue
+from lifeboat_lab.waiting import until
 
 
 class CommandError(LabError):
     """A command in the machine failed; the text says which and what it said."""
+
+
+# Runs in the machine: a Python that is there already, since its start and its imports take most of the time of a short
+# program. Each program runs in a process of its own, with what was imported here by then.
+INTERPRETER = r"""
+import hashlib, json, os, re, signal, stat, subprocess, sys
+
+for line in sys.stdin.buffer:
+    asked = json.loads(line)
+    sys.path[:0] = [path for path in asked["path"] if path not in sys.path]
+    for name in asked["imports"]:
+        __import__(name)
+    output = os.memfd_create("output")
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.argv = ["-", *asked["arguments"]]
+        exec(compile(asked["program"], "program", "exec"), {"__name__": "__main__"})
+        sys.exit(0)
+    status = os.waitpid(pid, 0)[1]
+    said = os.pread(output, os.fstat(output).st_size, 0).decode(errors="surrogateescape")
+    os.close(output)
+    print(json.dumps([os.waitstatus_to_exitcode(status), said]), flush=True)
+"""
 
 
 class Guest:
@@ -25,6 +54,7 @@ class Guest:
     def __init__(self, machine: Machine, workdir: Path, key: Path | None = None):
         self.machine = machine
         self._workdir = workdir
+        self._interpreter: subprocess.Popen[bytes] | None = None
         self.key = key or workdir / "key"
         if not key:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "zoo", "-f", str(self.key)], check=True)
@@ -44,12 +74,16 @@ class Guest:
     def log_in(self, host_keys: Sequence[str], timeout: float = 240) -> None:
         """Return when the machine that is booting lets us in."""
         (self._workdir / "known_hosts").write_text("".join(f"* {key}\n" for key in host_keys))
-        deadline = time.monotonic() + timeout
-        while (done := self._ssh("true", b"", 60)).returncode == 255:
-            if time.monotonic() > deadline or self.machine.errors:
-                said = self.machine.boots[-1].console.read_text(errors="replace")[-2000:]
-                raise LabError(f"Nobody gets in after {timeout:g} s: {done.stdout!r} {self.machine.errors}\n{said}")
-            time.sleep(0.2)
+
+        def console() -> str:
+            return self.machine.boots[-1].console.read_text(errors="replace")[-2000:]
+
+        def let_in() -> bool:
+            if self.machine.errors:
+                raise LabError(f"The machine has failed: {self.machine.errors}\n{console()}")
+            return self._ssh("true", b"", 60).returncode != 255
+
+        until(let_in, timeout, lambda: f"Nobody gets in after {timeout:g} s.\n{console()}", every=0.2)
 
     def run(self, command: str, *, stdin: bytes = b"", timeout: float = 120, check: bool = True) -> str:
         """Run a shell command; return what it printed. Raises CommandError when it fails, unless check is off."""
@@ -63,10 +97,47 @@ class Guest:
                                f"{(done.stdout + done.stderr).decode(errors='replace')[-4000:]}")
         return done.stdout
 
-    def python(self, program: str, *arguments: str, timeout: float = 120) -> str:
-        """Run a Python program that needs only the standard library; return what it printed."""
-        words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in arguments)
-        return self.run(f"python3 - {words}", stdin=program.encode(), timeout=timeout)
+    def python(self, program: str, *arguments: str, path: Sequence[str] = (), imports: Sequence[str] = (), timeout: float = 120,
+               check: bool = True) -> str:
+        """Run a Python program in a process of its own; return what it printed. Raises CommandError as run does.
+
+        path, imports: where to find modules, and modules that this program and all later ones find imported.
+        """
+        asked = {"program": program, "arguments": arguments, "path": path, "imports": imports}
+        code, said = self._ask(json.dumps(asked).encode() + b"\n", timeout)
+        if check and code:
+            raise CommandError(f"A program ended with {code}:\n{said[-4000:]}")
+        return said
+
+    def _ask(self, line: bytes, timeout: float) -> tuple[int, str]:
+        if self._interpreter is None:
+            command = f"exec python3 -c {shlex.quote(INTERPRETER)}"
+            self._interpreter = subprocess.Popen([*self._argv(), f"root@{self.machine.address}", command], bufsize=0,
+                                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = self._interpreter
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        late = threading.Timer(timeout, process.kill)
+        late.start()
+        answer = []
+        try:
+            process.stdin.write(line)
+            while not answer or not answer[-1].endswith(b"\n"):
+                answer.append(process.stdout.read(1 << 20))
+                if not answer[-1]:
+                    raise CommandError(f"A program has not ended in {timeout:g} s, or the machine has: {process.stderr.read()!r}")
+        except (CommandError, OSError) as exc:
+            self._end_interpreter()
+            raise CommandError(f"Python in the machine: {exc}") from None
+        finally:
+            late.cancel()
+        code, said = json.loads(b"".join(answer))
+        return code, said
+
+    def _end_interpreter(self) -> None:
+        if self._interpreter is not None:
+            self._interpreter.kill()
+            self._interpreter.communicate()
+            self._interpreter = None
 
     def close(self) -> None:
         """End the connection; the machine stays."""
@@ -86,6 +157,7 @@ class Guest:
                 "-o", "ControlPersist=600", "-i", str(self.key), "-p", str(self.machine.port)]
 
     def _disconnect(self) -> None:
+        self._end_interpreter()
         if (self._workdir / "ssh").exists():
             subprocess.run([*self._argv(), "-O", "exit", f"root@{self.machine.address}"], stdin=subprocess.DEVNULL,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lifeboat_lab.images import Images, LabError
 from lifeboat_lab.machine import Machine, overlay, written
+from lifeboat_lab.waiting import until
 
 from . import build
 from .describe import Image
@@ -116,13 +116,22 @@ class Zoo:
         self.guest.run("modprobe -a loop dm_mod raid1; dmsetup ls; losetup --list")
         self.empty = snapshot(self.guest)
 
+    def _obey(self, active: bool) -> None:
+        """Have the rescue system activate what is plugged in from now on, or leave it as it is."""
+        done = "rm -f /run/udev/rules.d/$rule" if active else "ln -sf /dev/null /run/udev/rules.d/$rule"
+        # What it has once seen whole, it does not activate again.
+        self.guest.run(f"mkdir -p /run/udev/rules.d; for rule in 64-md-raid-assembly.rules 69-lvm.rules; do {done}; done; "
+                       "rm -f /run/lvm/pvs_online/* /run/lvm/vgs_online/* /run/lvm/pvs_lookup/*; udevadm control --reload")
+
     @contextlib.contextmanager
-    def plugged(self, name: str) -> Iterator[There]:
+    def plugged(self, name: str, active: bool = False) -> Iterator[There]:
         """Plug in the image of that name, for writing too: what is written goes nowhere. Then take it out.
 
-        What is still mounted or mapped by then is taken down first.
+        active: the rescue system may assemble arrays and activate volume groups, as far as it finds them whole; there are
+        rescue systems that do, and others. What is still mounted or mapped at the end is taken down first.
         """
         image = IMAGES[name]
+        self._obey(active)
         golden = build.ensure([image], IMAGES, self._say).disks(image)
         self._number += 1
         place = self._workdir / f"{self._number}-{name}"
@@ -141,16 +150,20 @@ class Zoo:
 
     def _wait_for(self, image: Image) -> dict[int, str]:
         """Return the paths of the disks when the machine has seen them and udev is done."""
-        deadline = time.monotonic() + 120
-        while True:
+        found: dict[int, str] = {}
+
+        def all_there() -> bool:
             said = [line.split() for line in self.guest.run(
                 "udevadm settle; lsblk --nodeps --noheadings --paths --output NAME,SERIAL").splitlines()]
-            found = {number: " ".join(sorted(words[0] for words in said if words[1:] == [image.serial(number)]))
-                     for number in image.present}
-            if all(len(found[number].split()) == image.disks[number].paths for number in found):
-                return found
-            if time.monotonic() > deadline:
-                raise LabError(f"The machine does not see the disks of {image.name}: {said}")
+            found.update((number, " ".join(sorted(words[0] for words in said if words[1:] == [image.serial(number)])))
+                         for number in image.present)
+            return all(len(found[number].split()) == image.disks[number].paths for number in found)
+
+        until(all_there, 120, lambda: f"The machine does not see the disks of {image.name}, only {found}.")
+        # Volume groups are activated by services that udev has started.
+        self.guest.run("while systemctl list-units --no-legend --all 'lvm-activate-*' | grep -q ' activating '; do sleep 0.1; done; "
+                       "udevadm settle")
+        return found
 
     def _take_out(self, layers: dict[int, Path], asked: bool) -> None:
         now = snapshot(self.guest)
@@ -159,11 +172,16 @@ class Zoo:
             self.guest.python(TAKE_DOWN, *(f"/dev/{disk}" for disk in disks))
         for number in layers:
             self.machine.unplug(f"d{number}")
-        deadline = time.monotonic() + 60
-        while told := same(self.empty, snapshot(self.guest)):
+        told: list[str] = []
+
+        def all_gone() -> bool:
+            told[:] = same(self.empty, snapshot(self.guest))
             # a device may need a moment to go; what is mounted does not go by itself
-            if time.monotonic() > deadline or any(line.startswith("mount is new") for line in told):
-                self._boot()
-                if asked:
-                    raise LabError("This could not be taken down, and the machine was booted again: " + "; ".join(told))
-                return
+            return not told or any(line.startswith("mount is new") for line in told)
+
+        with contextlib.suppress(LabError):  # said below
+            until(all_gone, 60)
+        if told:
+            self._boot()
+            if asked:
+                raise LabError("This could not be taken down, and the machine was booted again: " + "; ".join(told))

@@ -782,6 +782,18 @@ _UFS = """
 mkdir /build/bsd
 tar --extract --file /build/bsd.tar --directory /build/bsd
 tool makefs -t ffs -o version=2 -s 24m /build/bsd.img /build/bsd
+# what FreeBSD writes into the superblock when it mounts it: where it was mounted
+python3 - /build/bsd.img <<'END'
+import struct, sys
+with open(sys.argv[1], "r+b") as file:
+    for offset, magic in ((65536, 0x19540119), (8192, 0x011954)):
+        file.seek(offset + 1372)
+        if file.read(4) == struct.pack("<I", magic):
+            file.seek(offset + 212)
+            file.write(b"/\\0")
+            sys.exit(0)
+    sys.exit("There is no superblock.")
+END
 """
 _add(Image(
     "freebsd-gpt", "FreeBSD on UFS2, in a GPT.", (Disk(64),),

@@ -1,0 +1,64 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs the collection's modules in a machine, as Ansible runs them: with its module_utils and its arguments, in a process each."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+import ansible.release
+
+from .guest import Guest
+
+COLLECTION = Path(__file__).parents[3]
+MODULES = "ansible_collections.lifeboat.rescue.plugins.modules"
+
+# Runs in the machine: a module, as a module is run.
+RUN = """
+import json, sys
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": json.loads(sys.argv[2])}).encode()
+basic._ANSIBLE_PROFILE = "legacy"
+sys.modules[sys.argv[1]].main()
+"""
+
+
+def install(guest: Guest) -> None:
+    """Bring the modules, and what they import, into the machine's memory."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        ours = "ansible_collections/lifeboat/rescue/plugins"
+        for source, place in ((COLLECTION / "plugins/modules", f"{ours}/modules"),
+                              (COLLECTION / "plugins/module_utils", f"{ours}/module_utils"),
+                              (Path(ansible.module_utils.__file__).parent, "ansible/module_utils")):
+            for path in sorted(source.rglob("*.py")):
+                tar.add(path, f"{place}/{path.relative_to(source)}")
+        # As Ansible sends it: what is on the controller alone does not come along.
+        words = f"__version__ = {ansible.release.__version__!r}\n__author__ = 'Ansible'\n".encode()
+        entry = tarfile.TarInfo("ansible/__init__.py")
+        entry.size = len(words)
+        tar.addfile(entry, io.BytesIO(words))
+    guest.run("mkdir -p /run/product; tar -xz -C /run/product", stdin=data.getvalue())
+    guest.python("", path=["/run/product"], imports=[f"{MODULES}.storage_info", f"{MODULES}.storage_mount"])
+
+
+def call(guest: Guest, module: str, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+    """Run a module; return what it says, with `took`, in seconds, without those for Python to start and to import it."""
+    words = json.dumps({**arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True})
+    if not guest.run("ls -d /run/product", check=False):
+        install(guest)  # the machine was booted again
+    began = time.monotonic()
+    said = guest.python(RUN, f"{MODULES}.{module}", words, check=False, timeout=600)
+    took = time.monotonic() - began
+    try:
+        return {**json.loads(said.strip().splitlines()[-1]), "took": took}
+    except (ValueError, IndexError):
+        raise AssertionError(f"{module} said: {said[-4000:]}") from None
