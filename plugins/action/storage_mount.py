@@ -38,14 +38,23 @@ class ActionModule(ActionBase):
 def owner() -> str:
     """Whose run of Ansible it is: user, controller, process and when that began. Of its workers this is the parent."""
     process = os.getppid()
-    return f"{getpass.getuser()}@{socket.gethostname()} (process {process}, {_began(process)})"
+    return f"{getpass.getuser()}@{_controller()} (process {process}, {_began(process)})"
 
 
 def is_gone(other: str) -> bool:
     """Whether a run of Ansible is known to have ended: one on this controller, whose process is not there any more."""
     name, _space, rest = other.rpartition(" (process ")
     number, _comma, began = rest.rstrip(")").partition(", ")
-    return name.rpartition("@")[2] == socket.gethostname() and number.isdigit() and bool(began) and _began(int(number)) != began
+    return name.rpartition("@")[2] == _controller() and number.isdigit() and bool(began) and _began(int(number)) != began
+
+
+def _controller() -> str:
+    """The name of the controller, and of its boot: two may have one name, and two containers of one may have the same process numbers."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{socket.gethostname()}.{file.read(8)}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _began(process: int) -> str:

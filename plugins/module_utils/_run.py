@@ -35,6 +35,8 @@ class Runner:
 
     def __init__(self, timeout: float = 300.0):
         self.timeout = timeout
+        # Descriptors that commands have open too: a lock, so that it is held as long as what it protects goes on.
+        self.shared: tuple[int, ...] = ()
 
     def __call__(self, argv: t.Sequence[str], *, stdin: str | None = None, check: bool = True,
                  env: t.Mapping[str, str] | None = None, timeout: float | None = None) -> Result:
@@ -48,7 +50,7 @@ class Runner:
         limit = self.timeout if timeout is None else timeout
         try:
             done = subprocess.run(list(argv), input=(stdin or "").encode(), capture_output=True,
-                                  env=environment, timeout=limit, check=False)
+                                  env=environment, timeout=limit, check=False, pass_fds=self.shared)
         except FileNotFoundError:
             if check:
                 raise CommandFailed(f"The rescue system has no program {argv[0]!r}.") from None

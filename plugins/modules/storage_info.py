@@ -334,7 +334,8 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _m
 
 
 def main():
-    module = AnsibleModule(argument_spec=_module.ARGUMENTS, supports_check_mode=True)
+    # no_log: the keys are told apart from the rest in what it returns, but not safely in what it would write to syslog.
+    module = AnsibleModule(argument_spec=_module.ARGUMENTS, supports_check_mode=True, no_log=True)
     _module.answer(module, lambda: {"changed": False, **_mounting.Storage(keys=_module.keys(module.params["luks"])).info()})
 
 

@@ -191,7 +191,9 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _m
 
 
 def main():
+    # no_log: the keys are told apart from the rest in what it returns, but not safely in what it would write to syslog.
     module = AnsibleModule(
+        no_log=True,
         argument_spec={
             "state": {"type": "str", "choices": ["mounted", "unmounted"], "default": "mounted"},
             "path": {"type": "str", "default": "/mnt/target"},

@@ -16,6 +16,7 @@ of the lab and come together, as `abcd`.
     (tests/bench/openstack_present.py).
 (f) `rescue_mode_info: scope=account` over 500 dedicated servers, whose API answers after 50 ms, and how many calls it makes at once
     (tests/bench/account.py).
+(g) storage_info in a rescue system with 100 block devices more, and how that grows with their number (tests/bench/storage_info.py).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from lifeboat_lab.world import Host, World
 BENCH = Path(__file__).parent
 GOALS = {"a": 1.0, "b": 1.3, "d": 15.0}
 # Those that are programs of their own, with their own goals.
-ALONE = {"e": "openstack_present.py", "f": "account.py"}
+ALONE = {"e": "openstack_present.py", "f": "account.py", "g": "storage_info.py"}
 
 # The peer of (b): what somebody would write who only wants to know whether the server is there.
 SCRIPT = """
@@ -197,7 +198,7 @@ def bench_chain(world: World, key: Path, directory: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="abcd, e or f; default: all of them")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="abcd, e, f or g; default: all of them")
     parser.add_argument("--rounds", type=int, default=5, help="of (a) and (b)")
     parser.add_argument("--tasks", type=int, default=50, help="of (c)")
     options = parser.parse_args()

@@ -17,7 +17,7 @@ import pytest
 
 from disks import IMAGES, Guest, System, There, Zoo, changed, listing
 from disks.build import ensure
-from disks.module import call, install
+from disks.module import call, install, keys
 from lifeboat_lab.images import ensure as ensure_lab
 
 # What a line of fstab that is left out must say of itself.
@@ -36,19 +36,6 @@ def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     with Zoo(tmp_path_factory.mktemp("zoo"), lab, print) as zoo:
         install(zoo.guest)
         yield zoo
-
-
-def keys(there: There) -> list[dict[str, Any]]:
-    """The keys of the image's containers, as the option luks takes them."""
-    found = []
-    for number, secret in enumerate(there.image.secrets):
-        uuid = next(content.uuid for content in there.image.contents if content.where == secret.where)
-        if secret.file:
-            there.guest.run(f"umask 077; cat > /run/key{number}", stdin=secret.key)
-            found.append({"device": uuid, "key_file": f"/run/key{number}"})
-        else:
-            found.append({"device": uuid, "passphrase": secret.key.decode()})
-    return found
 
 
 def expected(there: There) -> list[System]:
@@ -83,18 +70,25 @@ def check(there: There, info: dict[str, Any]) -> None:
             assert entry["reason"] and re.search(REASONS[kind], entry["reason"]), entry
 
 
-@pytest.mark.parametrize("name", IMAGES)
-def test_what_is_on_it_is_found(zoo: Zoo, name: str, record_property: Any) -> None:
+@pytest.mark.parametrize("name", [name for name, image in IMAGES.items() if not image.systems])
+def test_where_nothing_can_be_mounted(zoo: Zoo, name: str, record_property: Any) -> None:
     with zoo.plugged(name) as there:
-        luks = keys(there)
-        info = call(there.guest, "storage_info", luks=luks)
-        assert not info.get("failed"), info
-        record_property("took", info["took"])
-        check(there, info)
+        look(there, record_property)
+        refused = call(there.guest, "storage_mount", luks=keys(there))
+        assert refused.get("failed") and refused["failure"]["state"] == "Nothing was mounted."
         assert there.left() == []
-        # Nothing of the rescue system's is ever a candidate.
-        assert all(disk["rescue"] == (disk["serial"] == "rescue") for disk in info["disks"] if disk["serial"])
     assert there.written() == {}
+
+
+def look(there: There, record_property: Any) -> dict[str, Any]:
+    info = call(there.guest, "storage_info", luks=keys(there))
+    assert not info.get("failed"), info
+    record_property("info", info["took"])
+    check(there, info)
+    assert there.left() == []
+    # Nothing of the rescue system's is ever a candidate.
+    assert all(disk["rescue"] == (disk["serial"] == "rescue") for disk in info["disks"] if disk["serial"])
+    return info
 
 
 def mounted(guest: Guest, path: str = "/mnt/target") -> dict[str, tuple[str, str, str]]:
@@ -125,20 +119,20 @@ def test_what_the_rescue_system_has_activated_is_left_as_found(zoo: Zoo, name: s
 
 def visit(zoo: Zoo, name: str, number: int, mode: str, active: bool, record_property: Any) -> None:
     with zoo.plugged(name, active) as there:
-        bits = sums(there) if mode == "ro" else ""
+        # What the rescue system wrote when it activated something is not ours.
+        bits = sums(there) if mode == "ro" and active else ""
         system = expected(there)[number]
         guest, luks = there.guest, keys(there)
-        info = call(guest, "storage_info", luks=luks)
+        info = look(there, record_property)
         told = sorted(info["systems"], key=lambda each: (each["hostname"] or "", each["id"]))[number]
         arguments = {"mode": mode, "luks": luks, "system": told["id"], "degraded": "degraded" in name, "owner": "the test"}
-        assert there.left() == []
         planned = call(guest, "storage_mount", check_mode=True, **arguments)
         assert planned.get("changed") is True, planned
         assert there.left() == []
 
         done = call(guest, "storage_mount", **arguments)
         assert done.get("changed") is True, done
-        record_property("took", done["took"])
+        record_property("mount", done["took"])
         seen = mounted(guest)
         # The driver of ext4 mounts them all.
         assert {path: each[:2] for path, each in seen.items()} == {
@@ -156,7 +150,7 @@ def visit(zoo: Zoo, name: str, number: int, mode: str, active: bool, record_prop
         assert left.get("clean") is True, left
         assert call(guest, "storage_mount", state="unmounted", owner="the test")["changed"] is False
         assert [line for line in there.left() if mode == "ro" or not active or not cannot_be_undone(line)] == []
-        if mode == "ro":
+        if bits:
             assert sums(there) == bits
     if mode == "ro" and not active:
         assert there.written() == {}
@@ -165,7 +159,8 @@ def visit(zoo: Zoo, name: str, number: int, mode: str, active: bool, record_prop
 def sums(there: There) -> str:
     """sha256 of the disks, as they are read from the devices themselves."""
     paths = " ".join(sorted(path.split()[0] for path in there.devices.values()))
-    return there.guest.run(f"for disk in {paths}; do dd if=$disk bs=1M iflag=direct status=none conv=noerror | sha256sum; done", timeout=300)
+    return there.guest.run(f"for disk in {paths}; do dd if=$disk bs=1M iflag=direct status=none conv=noerror | sha256sum; done",
+                           timeout=300)
 
 
 def cannot_be_undone(line: str) -> bool:
@@ -205,50 +200,136 @@ def test_after_a_visit_all_files_are_as_they_were(zoo: Zoo) -> None:
         assert changed(before, listing(there.guest, there.device("0.2"), "ext4")) == []
 
 
-# Runs in the machine: mounts or unmounts, and dies by SIGKILL right after the journal was written for the n-th time.
-DIE = """
-import json, os, signal, sys
-from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _journal, _layers, _mounting
-state, mode, number, keys = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-Journal, count = _journal.Journal, [0]
-def then_die(method):
-    def wrapped(self):
-        method(self)
-        count[0] += 1
-        if count[0] == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-    return wrapped
-Journal.save, Journal.end = then_die(Journal.save), then_die(Journal.end)
-storage = _mounting.Storage(keys=[_layers.Key(key["device"], key.get("passphrase"), key.get("key_file")) for key in keys])
-if state == "mounted":
-    storage.mount("/mnt/target", mode)
-else:
-    storage.unmount()
-print(count[0])
+# A file system that a check of it finds fault with, so that it asks before it mends, and waits.
+FAULT = r"""
+set -e
+device=$1
+debugfs -w -R 'set_inode_field /etc/hostname links_count 9' "$device" 2>/dev/null
+(sleep 300 | script --quiet --command "e2fsck -f $device" /dev/null >/dev/null 2>&1) </dev/null >/dev/null 2>&1 &
+for _ in $(seq 100); do
+    pid=$(pgrep -x e2fsck | tail -1) && [ -n "$(ls -l /proc/$pid/fd 2>/dev/null | grep "$(realpath "$device")\$")" ] && exit 0
+    sleep 0.1
+done
+exit 1
 """
 
 
-@pytest.mark.parametrize(("name", "mode"), [("raid1-lvm", "rw"), ("luks-on-lv", "rw"), ("raid1-lvm", "ro"), ("btrfs-at", "rw")])
-@pytest.mark.parametrize("state", ["mounted", "unmounted"])
-def test_killed_at_each_step(zoo: Zoo, name: str, mode: str, state: str) -> None:
-    """Whatever was announced or done by then, the next call ends clean."""
-    with zoo.plugged(name) as there:
-        guest, luks = there.guest, keys(there)
-        number, survived = 0, ""
-        while not survived:
-            number += 1
-            if state == "unmounted":
-                done = call(guest, "storage_mount", mode=mode, luks=luks)
-                assert done.get("changed"), done
-            survived = guest.python(DIE, state, mode, str(number), json.dumps(luks), check=False, timeout=600).strip()
-            if number % 3 == 0:
-                # Or somebody goes on with what was begun.
-                again = call(guest, "storage_mount", mode=mode, luks=luks)
-                assert not again.get("failed"), (number, again)
-            left = call(guest, "storage_mount", state="unmounted")
-            assert left.get("clean"), (number, left)
-            assert there.left() == [], number
-            assert number < 100
-        assert number > 5 and int(survived) == number - 1
-    if mode == "ro":
-        assert there.written() == {}
+@pytest.mark.parametrize(("name", "mode"), [("gpt-bios-ext4", "rw"), ("raid1-lvm", "rw"), ("raid1-lvm", "ro")])
+def test_a_check_and_a_mount_exclude_each_other(zoo: Zoo, name: str, mode: str) -> None:
+    """In both directions, and also where the file system lies on layers that only one of the two sees."""
+    with zoo.plugged(name, active=True) as there:
+        guest = there.guest
+        device = there.device("0.2") if name == "gpt-bios-ext4" else "/dev/mapper/vg--main-root"
+        guest.run(f"sh -s {device}", stdin=FAULT.encode())
+        refused = call(guest, "storage_mount", mode=mode)
+        assert refused.get("failed") and "e2fsck" in refused["msg"] and f"has {device} open" in refused["msg"], refused
+        [told] = [each for each in call(guest, "storage_info")["filesystems"] if each["device"] == device]
+        assert "e2fsck (pid " in told["reason"]
+        guest.run("pkill -x sleep; pkill -x e2fsck; while pgrep -x e2fsck; do sleep 0.1; done; udevadm settle")
+
+        done = call(guest, "storage_mount", mode=mode)
+        assert done.get("changed"), done
+        for path in {device, there.device("0.2" if name == "gpt-bios-ext4" else "0.3")}:
+            said = guest.run(f"e2fsck -fy {path} 2>&1; echo ended $?", check=False)
+            assert "is mounted" in said or "is in use" in said, said
+            assert said.split()[-1] == "8"
+        if name == "raid1-lvm":
+            said = guest.run("xfs_repair /dev/mapper/vg--main-var 2>&1; echo ended $?", check=False)
+            assert "mounted" in said and said.split()[-1] == "1", said
+        assert call(guest, "storage_mount", state="unmounted")["clean"]
+
+
+# Makes of a disk a server whose owner means harm: the names of its partition, array, volume group and volume are commands.
+HOSTILE = r"""
+set -e
+disk=$1
+printf 'label: gpt\nname="$(touch /pwned)"\n' | sfdisk --quiet --wipe always $disk
+udevadm settle
+yes | mdadm --create /dev/md77 --level=1 --raid-devices=1 --force --homehost=any --name='a;$(touch /pwned)' \
+    --metadata=1.2 ${disk}1 >/dev/null 2>&1
+lvm vgcreate -qq --config 'devices { use_devicesfile=0 }' xxtouchxpwnedx /dev/md77
+lvm lvcreate -qq --config 'devices { use_devicesfile=0 }' -l 100%FREE -n yytouchypwnedy --wipesignatures n xxtouchxpwnedx
+mkfs.ext4 -q -L '-o;$(id)' /dev/xxtouchxpwnedx/yytouchypwnedy
+mkdir -p /mnt/make
+mount /dev/xxtouchxpwnedx/yytouchypwnedy /mnt/make
+cd /mnt/make
+mkdir -p etc/ssh usr/bin boot dev proc sys run tmp mnt 'a b' -- --help
+cp /bin/busybox usr/bin/sh
+ln -s /etc/passwd etc/hostname
+ln -s ../../../../etc/shadow etc/crypttab
+ln -s /etc mnt/out
+mknod disk b 254 0
+cp usr/bin/sh suid
+chmod 6755 suid
+{
+    printf 'UUID=%s /boot erofs rw 0 0\n' "$2"
+    printf '/dev/vda /usr erofs rw 0 0\n'
+    printf 'LABEL=-o;$(id) /mnt/out/x ext4 rw 0 0\nLABEL=x /../../x ext4 rw\n'
+    printf 'tmpfs\\040x /a\\040b\\012c ext4 loop=/etc/passwd,exec 0 0\n\000\377\376 junk\n'
+    yes 'UUID=$(id) /--help ext4' | head -1000000
+} > etc/fstab
+cd /
+umount /mnt/make
+rmdir /mnt/make
+lvm vgchange -qq --config 'devices { use_devicesfile=0 }' -an xxtouchxpwnedx
+mdadm --stop --quiet /dev/md77
+udevadm settle
+"""
+
+# Gives a volume group, or a volume, a name that LVM would not give it: argv says which, and the new one, which is as long.
+RENAME = r"""
+import struct, sys
+POLY = [0, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c]
+def crc(data):  # calc_crc() of LVM
+    value = 0xf597a6cf
+    for byte in data:
+        value ^= byte
+        value = (value >> 4) ^ POLY[value & 15]
+        value = (value >> 4) ^ POLY[value & 15]
+    return value
+with open("/dev/md77", "r+b") as disk:
+    disk.seek(4096)
+    head = bytearray(disk.read(512))
+    offset, size = struct.unpack_from("<QQ", head, 40)
+    disk.seek(4096 + offset)
+    text = disk.read(size)
+    new = text.replace(sys.argv[1].encode(), sys.argv[2].encode())
+    assert new != text and len(new) == len(text)
+    disk.seek(4096 + offset)
+    disk.write(new)
+    struct.pack_into("<I", head, 56, crc(new))
+    struct.pack_into("<I", head, 0, crc(bytes(head[4:])))
+    disk.seek(4096)
+    disk.write(head)
+"""
+
+
+def test_a_hostile_server_reaches_nothing_outside(zoo: Zoo) -> None:
+    with zoo.plugged("whole-disk") as there:
+        guest, disk = there.guest, there.device("0")
+        rescue = guest.run("blkid -p -o value -s UUID /dev/vda").strip()
+        guest.run(f"sh -s {disk} {rescue}", stdin=HOSTILE.encode(), timeout=600)
+        before = guest.run("touch /run/stamp; sleep 0.1; ls -la / /etc /mnt | sha256sum")
+        for found in (call(guest, "storage_info"), call(guest, "storage_mount", check_mode=True, force=True)):
+            assert not found.get("failed"), found
+            assert found["took"] < 120
+        done = call(guest, "storage_mount", force=True)
+        assert done.get("changed"), done
+        assert [each["target"] for each in done["mounts"]] == ["/mnt/target"]
+        assert done["system"]["hostname"] is None
+        # Nothing of its own can be used to reach the disks.
+        assert guest.run("head -c 1 /mnt/target/disk 2>&1; echo $?", check=False).split()[-1] == "1"
+        assert call(guest, "storage_mount", state="unmounted")["clean"]
+
+        for old, new in (("yytouchypwnedy", "`touch;/pwned`"), ("xxtouchxpwnedx", "$(touch$pwned)")):
+            guest.run(f"mdadm --assemble --quiet /dev/md77 {disk}1")
+            guest.python(RENAME, old, new)
+            guest.run("mdadm --stop --quiet /dev/md77; udevadm settle")
+            refused = call(guest, "storage_mount", force=True)
+            # LVM itself takes no such name.
+            assert refused.get("failed") and "No volume group that LVM can read is on it." in json.dumps(refused), refused
+
+        assert guest.run("find / -xdev -newer /run/stamp -not -path '/root/.ansible*' -not -type d | head; "
+                         "ls /pwned /root/pwned 2>/dev/null", check=False) == ""
+        assert guest.run("ls -la / /etc /mnt | sha256sum") == before

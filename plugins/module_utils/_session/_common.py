@@ -37,6 +37,13 @@ from ._record import Folder, Record
 # How long a rescue system that was proved to run has for its banner, in seconds.
 EXPECTED_SECONDS = 60.0
 
+# Mounts and, after an empty line, the journal of storage_mount. That is root's, where another logs in; not to read it is to fail.
+_IN_USE = """cat /proc/mounts || exit 1
+echo
+[ -e /run/lifeboat ] || exit 0
+show='[ ! -e /run/lifeboat/journal.json ] || cat /run/lifeboat/journal.json'
+if [ -x /run/lifeboat ]; then eval "$show"; else sudo -n sh -c "$show"; fi"""
+
 
 @dataclasses.dataclass
 class Options:
@@ -394,8 +401,12 @@ class Common:
                                "can say whether something of the installed system is still mounted there.",
                                state="Nothing was changed.",
                                todo="Run this again with the key that it takes, or with force=true.")
-        text = look.client.run("cat /proc/mounts; echo; cat /run/lifeboat/journal.json 2>/dev/null")[1]
+        status, text = look.client.run(_IN_USE)
         mounts, _gap, journal = text.partition("\n\n")
+        if status != 0:
+            raise TargetError(f"The rescue system of {record.server} did not say whether something of the installed system is still in "
+                              f"use there (exit code {status}).", state="The server stays in rescue; nothing was changed.",
+                              todo="Run this again, as root where rescue_user is somebody else, or with force=true.")
         own = look.evidence.root_source if look.evidence else None
         held = [line.split()[:3] for line in mounts.splitlines() if line.startswith("/dev/")]
         # What the rescue system itself lives on is not the target's.

@@ -74,14 +74,23 @@ def _answer(work: t.Callable[[], t.Any]) -> bytes:
     return json.dumps(answer).encode()
 
 
+class NoLoop(OSError):
+    """No loop device could be made: the kernel has none, or may not."""
+
+
 def mount_for_a_look(device: str, place: str, fstype: str, options: str, loop: bool = False) -> None:
     """Mount a file system, read-only; with loop, over a loop device that is read-only too, and goes with the mount.
 
     mount(2): a rescue system may have a hundred devices, and mount(8), which looks for each at all the loop devices that there
-    are, would take most of the time. Raises OSError.
+    are, would take most of the time. Raises OSError, NoLoop where there was no loop device.
     """
     with contextlib.ExitStack() as opened:
-        source = _loop_over(opened, device) if loop else device
+        source = device
+        if loop:
+            try:
+                source = _loop_over(opened, device)
+            except OSError as exc:
+                raise NoLoop(*exc.args) from exc
         _mount(source, place, fstype, _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
 
 

@@ -76,6 +76,7 @@ class Device:
     facts: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     snapshot: str = ""
     part_of: str = ""
+    mixed: bool = False
     path_of: str = ""
     why: str = ""
 
@@ -102,6 +103,8 @@ class Device:
             return self.snapshot
         if self.path_of:
             return f"It is another path of {self.path_of}."
+        if self.mixed:
+            return "Its disks and copies of them are here together, and the kernel would not keep them apart."
         if self.part_of:
             return f"It is a part of the file system that {self.part_of} speaks for."
         if self.type and self.type not in MOUNTABLE and self.type != "swap":
@@ -179,11 +182,11 @@ class Built(t.Protocol):
 
 
 class Nothing:
-    """Nothing was built."""
+    """Nothing was built but what stands: Journal.layers."""
 
-    def __init__(self) -> None:
-        self.hidden: dict[str, str] = {}
-        self.facts: dict[str, dict[str, t.Any]] = {}
+    def __init__(self, standing: t.Mapping[str, t.Any] | None = None) -> None:
+        self.hidden: dict[str, str] = dict((standing or {}).get("hidden", {}))
+        self.facts: dict[str, dict[str, t.Any]] = dict((standing or {}).get("facts", {}))
 
 
 def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]], built: Built) -> Devices:
@@ -198,7 +201,10 @@ def discover(run: Runner, kernel: Kernel, ours: t.Container[tuple[str, str]], bu
     # A loop device over a block device is a second view of the same thing. One over a file of ours lies below an overlay.
     views = {path for path in found if found[path].kind == "loop" and
              kernel.backing(path).startswith(("/dev/", f"{_target.RUN_DIR}/"))}
-    found = {path: device for path, device in found.items() if path not in views and not views.intersection(device.on)}
+    while views:
+        # And all that lies on one.
+        found = {path: device for path, device in found.items() if path not in views}
+        views = {path for path, device in found.items() if not found.keys() >= set(device.on)}
     for path, tags in _probe(run, list(found.values())):
         if path in found:
             found[path].tag = tags
@@ -373,6 +379,14 @@ def _mark_paths(devices: Devices) -> None:
 def _mark_parts_of_btrfs(devices: Devices) -> None:
     """A btrfs on several devices is one file system, of which one device is enough to speak."""
     first: dict[str, Device] = {}
+    members: dict[str, list[Device]] = {}
+    for device in devices:
+        if device.type == "btrfs" and not device.snapshot and not device.path_of and "UUID_SUB" in device.tag:
+            members.setdefault(device.tag.get("UUID", device.path), []).append(device)
+    for each in members.values():
+        if 1 < len({device.tag["UUID_SUB"] for device in each}) < len(each):
+            for device in each:
+                device.mixed = True
     for device in devices:
         if device.type == "btrfs" and not device.snapshot and "UUID_SUB" in device.tag:
             other = first.setdefault(device.tag.get("UUID", device.path), device)

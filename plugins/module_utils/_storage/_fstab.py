@@ -273,7 +273,7 @@ def _find_built(name: str, devices: Devices) -> list[Device]:
     return []
 
 
-def _find_array(spec: str, root: Device, devices: Devices, names: Names) -> tuple[Device | None, str]:
+def _find_array(spec: str, root: Device, devices: Devices, names: Names, parts: bool = True) -> tuple[Device | None, str]:
     arrays = [device for device in devices if device.layer.startswith("md:")]
     short = re.sub(r"\A/dev/md[/_]?", "", spec)
     uuid = next((names.arrays[name] for name in (spec, f"/dev/md{short}", f"/dev/md/{short}") if name in names.arrays), "")
@@ -282,9 +282,9 @@ def _find_array(spec: str, root: Device, devices: Devices, names: Names) -> tupl
                        "Several arrays have its UUID", "There is no array with the UUID that the system's mdadm.conf has for it.")
     found = [device for device in arrays if device.facts["array"].rpartition(":")[2] == short]
     part = re.match(r"(.*?[0-9])p([0-9]{1,4})\Z|(.*?[^0-9])([0-9]{1,4})\Z", short)
-    if not found and part:
+    if not found and part and parts:
         # A partition of an array: md0p1, md/name1.
-        whole, _reason = _find_array(f"/dev/md/{part.group(1) or part.group(3)}", root, devices, names)
+        whole, _reason = _find_array(f"/dev/md/{part.group(1) or part.group(3)}", root, devices, names, parts=False)
         found = [device for device in devices if whole and device.on == [whole.path] and device.kind == "part"
                  and device.partition == int(part.group(2) or part.group(4))]
     return _one_of(found, root, "Several arrays have this name", "No array that was found has this name.")

@@ -83,6 +83,11 @@ class Journal:
         os.rename(temporary, self.file)
         self.exists = True
 
+    def save_if_there_is_room(self) -> None:
+        """The same for an undo: what comes next may be what makes room, and each step may be undone again."""
+        with contextlib.suppress(OSError):
+            self.save()
+
     def end(self) -> None:
         """Nothing of it is left."""
         with contextlib.suppress(FileNotFoundError):

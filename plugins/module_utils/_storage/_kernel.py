@@ -110,6 +110,11 @@ class Kernel:
         """Names of the devices that the kernel has built on one."""
         return sorted(_names(f"{sys_of(path)}/holders"))
 
+    def lies_on(self, path: str, others: t.Sequence[str]) -> bool:
+        """Whether a device is built on one of these others, and so is the one that we know."""
+        names = {os.path.basename(os.path.realpath(sys_of(other))) for other in others}
+        return bool(names.intersection(_names(f"{sys_of(path)}/slaves")))
+
     def mapping(self, name: str) -> str:
         """What the device mapper calls a device such as "dm-0", or ""."""
         return _line(f"/sys/class/block/{name}/dm/name")

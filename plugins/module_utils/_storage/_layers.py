@@ -20,6 +20,7 @@ import os
 import re
 import typing as t
 
+from .._errors import TargetError
 from .._run import CommandFailed, Runner
 from ._devices import Device, Devices
 from ._journal import Journal
@@ -46,7 +47,7 @@ _FIRST_ARRAY = 900  # of the numbers that the rule speaks of
 # A devices file, or a filter, of the rescue system hides what was not there when it was written. Backups of metadata are
 # for who changes them.
 _LVM = ('devices {{ use_devicesfile=0 global_filter=[ "a|.*|" ] filter=[ {accept}, "r|.*|" ] }} '
-        'backup {{ backup=0 archive=0 }}')
+        'backup {{ backup=0 archive=0 }} activation {{ monitoring=0 }}')
 _REPORT = ("lvm", "fullreport", "--reportformat", "json", "--units", "b", "--nosuffix",
            "--configreport", "vg", "-o", "vg_name,vg_uuid,vg_missing_pv_count",
            "--configreport", "pv", "-o", "pv_name,pv_uuid",
@@ -156,7 +157,7 @@ class Layers:
         if not self.overlays:
             return device.path
         self._hush()
-        name = f"{PREFIX}-{self._tag}{len(self.hidden)}"
+        name = f"{PREFIX}-{self._tag}{len(self.journal.steps)}"
         cow = os.path.join(self.journal.run_dir, f"{name}.cow")
         self.journal.announce(do="overlay", name=name, cow=cow)
         fd = os.open(cow, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -201,12 +202,19 @@ class Layers:
             self.why[device.path] = "It is locked, and no key for it was given."
             if keys:
                 self._load("dm_crypt")
-                over = self._over(device)
                 # The header may belong to somebody who means no good.
                 name = f"{PREFIX}-{self._tag}{len(self.journal.steps)}-crypt" if self.overlays else \
                     "luks-" + re.sub("[^0-9A-Za-z-]", "_", uuid)
-                self.journal.announce(do="crypt", name=name)
-                opened = next((key for key in keys if self._open(key, over, name)), None)
+                if _is_mapped(self.run, name):
+                    self.why[device.path] = f"It is locked, and something else is called {name}: a copy of it, which is open."
+                    continue
+                try:
+                    over = self._over(device)
+                    self.journal.announce(do="crypt", name=name)
+                    opened = next((key for key in keys if self._open(key, over, name)), None)
+                except (CommandFailed, OSError) as exc:
+                    self.why[device.path] = f"It is locked, and cannot be opened: {_last(str(exc))}"
+                    continue
                 if opened:
                     del self.why[device.path]
                     self.facts[f"/dev/mapper/{name}"] = {"layer": layer, "key": str(opened), "container": device.path,
@@ -235,7 +243,8 @@ class Layers:
         for device in self._new(devices, "linux_raid_member"):
             arrays.setdefault(device.tag.get("UUID", ""), []).append(device)
         built = False
-        for uuid, members in arrays.items():
+        # Those that wait for members by their numbers: undone in reverse, they get them again, as mdadm counts from 127 down.
+        for uuid, members in sorted(arrays.items(), key=lambda each: self._waiting(each[1])):
             if self._is_wanted(_layer("md", uuid, devices, members)):
                 self._tried.update(member.path for member in members)
                 self._load("md_mod", "raid0", "raid1", "raid10", "raid456")
@@ -243,26 +252,32 @@ class Layers:
         return built
 
     def _start_array(self, uuid: str, members: list[Device]) -> bool:
-        holders = {holder for member in members for holder in self.kernel.holders(member.path)}
-        halves = [holder for holder in holders if self.kernel.array(f"/dev/{holder}").get("array_state") == "inactive"]
+        halves = self._waiting(members)
         node = f"/dev/{halves[0]}" if halves else self._free_array()
         try:
             if halves:
                 # Its members came one by one, and not all of them: the kernel holds those that did.
                 self.journal.announce(do="start", node=node, members=[member.path for member in members], written=not self.overlays)
-                if self.overlays:
-                    _set_array_state(node, "readonly")
-                else:
+                if not self.overlays:
                     self.run(["mdadm", "--run", node])
-            else:
+                    return True
+                # Started as it is, even read-only, it would bring its bitmap up to date.
+                self.run(["mdadm", "--stop", node])
+                node = self._free_array()
+            if not halves or self.overlays:
                 nodes = [self._over(member) for member in members]
-                self.journal.announce(do="array", node=node)
+                self.journal.announce(do="array", node=node, members=nodes)
                 self.run(["mdadm", "--assemble", "--run", *(["--readonly"] if self.overlays else []), node, *nodes])
         except (CommandFailed, OSError) as exc:
             for member in members:
                 self.why[member.path] = f"Its array cannot be started: {_last(str(exc))}"
             return False
         return True
+
+    def _waiting(self, members: list[Device]) -> list[str]:
+        """Names of inactive arrays that have these members already."""
+        holders = {holder for member in members for holder in self.kernel.holders(member.path)}
+        return sorted(holder for holder in holders if self.kernel.array(f"/dev/{holder}").get("array_state") == "inactive")
 
     def _free_array(self) -> str:
         taken = self.kernel.arrays()
@@ -314,7 +329,11 @@ class Layers:
         built = False
         for copy, volumes in enumerate(_copies(self._new(devices, "LVM2_member"))):
             self._load("dm_mod")
-            for group in self._report([device.path for device in volumes]):
+            groups = self._report([device.path for device in volumes])
+            known = {volume["pv_name"] for group in groups for volume in group["pv"]}
+            self.why.update((device.path, "No volume group that LVM can read is on it.") for device in volumes
+                            if device.path not in known)
+            for group in groups:
                 paths = {volume["pv_name"] for volume in group["pv"]}
                 mine = [device for device in volumes if device.path in paths]
                 layer = _layer("vg", group["vg_uuid"], devices, mine)
@@ -339,9 +358,9 @@ class Layers:
     def _activate_group(self, group: dict[str, t.Any], layer: str, on: list[Device], copy: bool) -> bool:
         name = group["vg_name"]
         missing = _number(group, "vg_missing_pv_count")
-        nodes = [self._over(device) for device in on]
-        config = ["--config", _config(nodes)]
         try:
+            nodes = [self._over(device) for device in on]
+            config = ["--config", _config(nodes)]
             if self.overlays:
                 name = f"{PREFIX}{self._tag}{len(self.journal.steps)}"
                 if missing:
@@ -358,8 +377,8 @@ class Layers:
                 self.run(["lvm", "vgchange", "--config", _config(twin.nodes), "--activate", "n", twin.name])
             self.journal.announce(do="group", name=name, nodes=nodes)
             partial = ["--activationmode", "partial"] if missing and self._partial else []
-            done = self.run(["lvm", "vgchange", *config, "--activate", "y", *partial, name], check=False)
-        except CommandFailed as exc:
+            done = self.run(["lvm", "vgchange", *config, "--activate", "y", "--poll", "n", *partial, name], check=False)
+        except (CommandFailed, OSError) as exc:
             for device in on:
                 self.why[device.path] = f"Its volume group {group['vg_name']} cannot be activated: {_last(str(exc))}"
             return False
@@ -405,25 +424,33 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
     elif kind == "crypt":
         _remove_mapping(run, kernel, step["name"])
     elif kind == "group":
-        run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "n", step["name"]])
+        for volume in _volumes(run, step["name"]):
+            _remove_above(run, kernel, f"/dev/mapper/{volume}")
+        done = run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "n", step["name"]], check=False)
+        # LVM may not find the group any more: a disk is gone, or somebody has given it another name.
+        if done.rc != 0 and _volumes(run, step["name"]):
+            raise CommandFailed(f"The volume group {step['name']} cannot be deactivated: {_last(done.err)}")
     elif kind == "aside":
         run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "y", step["name"]], check=False)
     elif kind == "auto":
         with contextlib.suppress(OSError):  # something else that was found stands on it, and keeps it as it is
             _set_array_state(step["node"], "read-auto")
     elif kind == "array":
-        _remove_above(run, kernel, step["node"])
-        if kernel.array(step["node"]):
+        # Another array may have got the number, if ours was never assembled.
+        if kernel.array(step["node"]) and kernel.lies_on(step["node"], step["members"]):
+            _remove_above(run, kernel, step["node"])
             run(["mdadm", "--stop", step["node"]])
     elif kind == "start":
-        _remove_above(run, kernel, step["node"])
-        if kernel.array(step["node"]).get("array_state", "inactive") != "inactive":
-            if step["written"]:
-                # Its members know now that they are alone, and would not wait any more.
+        # Stopped, the number may be another array's by now; and what was not started for good was started by somebody else.
+        active = kernel.array(step["node"]).get("array_state", "inactive") != "inactive"
+        if active and step["written"] and kernel.lies_on(step["node"], step["members"]):
+            _remove_above(run, kernel, step["node"])
+            # Its members know now that they are alone, and would not wait any more for the others.
+            try:
                 _set_array_state(step["node"], "inactive")
-                return
-            run(["mdadm", "--stop", step["node"]])
-        if not kernel.array(step["node"]):
+            except OSError as exc:
+                raise TargetError(f"The array {step['node']} cannot be stopped: {exc.strerror}.") from exc
+        if not any(kernel.holders(member) for member in step["members"]):
             # As it was found: its members wait for the others.
             for member in step["members"]:
                 run(["mdadm", "--incremental", "--quiet", member], check=False)
@@ -434,7 +461,7 @@ def undo_all(run: Runner, kernel: Kernel, journal: Journal) -> None:
     while journal.steps:
         undo(run, kernel, journal.steps[-1])
         journal.steps.pop()
-        journal.save()
+        journal.save_if_there_is_room()
     journal.end()
 
 
@@ -443,9 +470,20 @@ STEPS = ("rules", "overlay", "crypt", "aside", "group", "array", "start", "auto"
 
 def _remove_mapping(run: Runner, kernel: Kernel, name: str) -> None:
     node = f"/dev/mapper/{name}"
-    if run(["dmsetup", "info", "--noheadings", "--columns", "-o", "name", name], check=False).rc == 0:
+    if _is_mapped(run, name):
         _remove_above(run, kernel, node)
         run(["dmsetup", "remove", "--retry", name])
+
+
+def _is_mapped(run: Runner, name: str) -> bool:
+    return run(["dmsetup", "info", "--noheadings", "--columns", "-o", "name", name], check=False).rc == 0
+
+
+def _volumes(run: Runner, group: str) -> list[str]:
+    """Names of the mappings of a volume group."""
+    start = re.compile(re.escape(_mapper(group, "")) + "[^-]")
+    lines = run(["dmsetup", "ls"], check=False).out.splitlines()
+    return [line.split()[0] for line in lines if start.match(line)]
 
 
 def _remove_above(run: Runner, kernel: Kernel, node: str) -> None:

@@ -56,8 +56,11 @@ def _age(since: t.Any) -> str:
 
 
 @contextlib.contextmanager
-def locked(run_dir: str, patience: float = 10.0) -> t.Iterator[None]:
-    """Hold the lock of run_dir, which is made if need be. Raise Busy when somebody else holds it for longer than patience."""
+def locked(run_dir: str, patience: float = 10.0) -> t.Iterator[int]:
+    """Hold the lock of run_dir, which is made if need be. Raise Busy when somebody else holds it for longer than patience.
+
+    Gives the descriptor: the lock is held until that is closed in all processes that have it.
+    """
     _directory(run_dir)
     path = os.path.join(run_dir, _FILE)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -79,7 +82,7 @@ def locked(run_dir: str, patience: float = 10.0) -> t.Iterator[None]:
         Wait(patience, Backoff(0.05, 0.5)).until(take, late)
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": os.getpid(), "since": _now()}).encode(), 0)
-        yield
+        yield fd
     finally:
         os.close(fd)
 

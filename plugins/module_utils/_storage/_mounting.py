@@ -125,11 +125,8 @@ class Storage:
 
         journal: of the target. To be called with the lock held.
         """
-        looking = Journal(self.run_dir, _target.LOOKING)
-        if looking.exists:
-            # Of one that was killed.
-            _layers.undo_all(self.run, self.kernel, looking)
-        self.devices = self._discover(journal, Nothing())
+        looking = self._undo_look()
+        self.devices = self._discover(journal, Nothing(journal.layers))
         if not _layers.needed(self.devices):
             self._read()
             return
@@ -138,6 +135,13 @@ class Storage:
             self._build(journal, _layers.Layers(self.run, self.kernel, looking, "look", self.keys, standing=[journal.layers]))
         finally:
             _layers.undo_all(self.run, self.kernel, looking)
+
+    def _undo_look(self) -> Journal:
+        """Take down what a look that was killed has left."""
+        looking = Journal(self.run_dir, _target.LOOKING)
+        if looking.exists:
+            _layers.undo_all(self.run, self.kernel, looking)
+        return looking
 
     def _build(self, journal: Journal, layers: _layers.Layers) -> None:
         self.devices = layers.build(lambda built: self._discover(journal, built))
@@ -152,7 +156,7 @@ class Storage:
 
     def info(self) -> dict[str, t.Any]:
         """What storage_info returns."""
-        with locked(self.run_dir, self.patience):
+        with self._locked():
             self._look(Journal(self.run_dir))
         return {"disks": [self._disk(device) for device in self.devices if not device.on],
                 "filesystems": [self._filesystem(device) for device in self.devices if device.type],
@@ -208,7 +212,10 @@ class Storage:
                 raise BadInput(f"There are {len(self.systems)} installed systems: {listing}.", "Nothing was mounted.",
                                "Set system to the id or the device of the one that is meant.",
                                {"systems": [system.as_result() for system in self.systems]})
-            raise TargetError("No installed system was found.", "Nothing was mounted.",
+            hidden = [f"{device.name}: {device.used or self._unread(device)}" for device in self.devices.candidates()
+                      if device.type and not device.below and (device.used or self._unread(device))]
+            raise TargetError(" ".join(["No installed system was found.", *(["Not looked into:"] if hidden else []), *hidden]),
+                              "Nothing was mounted.",
                               "See what lifeboat.rescue.storage_info tells about the disks.",
                               {"filesystems": [f"{device.name}: {self._why(device)}" for device in self.devices
                                                if device.type]})
@@ -222,17 +229,17 @@ class Storage:
         raise BadInput(f"There is no installed system {wanted!r}. There is: {listing or 'none'}.",
                        "Nothing was mounted.")
 
-    def _again(self, chosen: System) -> System:
-        """The same system, as it is seen now. Its id may be another, as copies of it are not."""
-        for system in self.systems:
-            if (system.root.name, system.root.layer) == (chosen.root.name, chosen.root.layer) and \
-                    (system.subvolume and system.subvolume.id) == (chosen.subvolume and chosen.subvolume.id):
-                return dataclasses.replace(system, id=chosen.id)
-        raise TargetError(f"{chosen} is not there any more, as its arrays and volumes have been activated.", "Nothing was mounted.")
+    def _place(self, system: System) -> tuple[t.Any, ...]:
+        """What stays the same of a system when its layers are built in another way. Names and numbers of devices do not."""
+        root = system.root
+        return (self.devices.below(root) or root.path, root.facts.get("lv"), root.partition, root.tag.get("UUID"),
+                system.subvolume and system.subvolume.id)
+
+    def _unread(self, device: Device) -> str:
+        return self.contents.get(device.path, Content()).unread
 
     def _why(self, device: Device) -> str:
-        content = self.contents.get(device.path, Content())
-        return device.rescue or device.unsupported or content.unread or device.used or \
+        return device.rescue or device.unsupported or self._unread(device) or device.used or \
             f"{device.type} without an installed system"
 
     # Planning -------------------------------------------------------------------------------------------------------
@@ -303,12 +310,28 @@ class Storage:
               check: bool = False) -> dict[str, t.Any]:
         """Mount an installed system at path. Return the result of the module. With check, change nothing."""
         path = _checked_path(path)
-        with locked(self.run_dir, self.patience):
+        with self._locked():
             self._admit()
-            result = self._mount(path, mode, system, force, check)
-            if not check:
+            if check:
+                return self._mount(path, mode, system, force, check)
+            try:
+                # From now on, should we be killed.
                 self.job.hold()
-            return result
+                return self._mount(path, mode, system, force, check)
+            except BaseException:
+                if not os.path.lexists(os.path.join(self.run_dir, _target.JOURNAL)):
+                    self.job.release()
+                raise
+
+    @contextlib.contextmanager
+    def _locked(self) -> t.Iterator[None]:
+        """A command of ours that outlives us holds the lock until it has ended."""
+        with locked(self.run_dir, self.patience) as fd:
+            self.run.shared = (fd,)
+            try:
+                yield
+            finally:
+                self.run.shared = ()
 
     def _admit(self) -> None:
         """Raise Busy where the target is another job's."""
@@ -344,8 +367,13 @@ class Storage:
             if layers:
                 stack = _layers.Layers(self.run, self.kernel, journal, "target", self.keys, overlays=mode == "ro", wanted=layers,
                                        partial=self.partial)
+                place = self._place(chosen)
                 self._build(journal, stack)
-                chosen = self._again(chosen)
+                built = next((system for system in self.systems if self._place(system) == place), None)
+                if built is None:
+                    raise TargetError(f"{chosen} cannot be found any more when its arrays and volumes are activated.")
+                # Its id may be another, where copies of it are not activated.
+                chosen = dataclasses.replace(built, id=chosen.id)
                 plan, left_out = self.plan(chosen, mode, force)
                 if mode == "rw":
                     stack.will_write(self.devices.stack(each.device for each in plan))
@@ -509,19 +537,20 @@ class Storage:
         """Undo exactly what the journal tells, in reverse. Return the result of the module."""
         if check:
             self._admit()
-            journal = Journal(self.run_dir)
+            journal, looking = Journal(self.run_dir), Journal(self.run_dir, _target.LOOKING)
+            left = journal.exists or looking.exists
             unmounted = [step["target"] for step in reversed(self._present(journal))]
-            return {"changed": journal.exists, "unmounted": unmounted, "clean": not journal.exists,
+            return {"changed": left, "unmounted": unmounted, "clean": not left,
                     "diff": {"before": self._listing(journal), "after": ""}}
-        if not os.path.lexists(os.path.join(self.run_dir, _target.JOURNAL)):
-            return {"changed": False, "unmounted": [], "clean": True, "diff": {"before": "", "after": ""}}
-        with locked(self.run_dir, self.patience):
+        with self._locked():
             self._admit()
+            left = any(os.path.lexists(os.path.join(self.run_dir, name)) for name in (_target.JOURNAL, _target.LOOKING))
+            self._undo_look()
             journal = Journal(self.run_dir)
             before = self._listing(journal)
-            unmounted = self._undo(journal, kill)
+            unmounted = self._undo(journal, kill) if journal.exists else []
             self.job.release()
-        return {"changed": True, "unmounted": unmounted, "clean": True, "diff": {"before": before, "after": ""}}
+        return {"changed": left, "unmounted": unmounted, "clean": True, "diff": {"before": before, "after": ""}}
 
     def _undo(self, journal: Journal, kill: bool) -> list[str]:
         """Leave the target. Raise Busy, with nothing changed, while it is in use, unless kill."""
@@ -545,14 +574,14 @@ class Storage:
                 for file in (step["file"], os.path.join(self.run_dir, _target.NAMESPACE_ROOT)):
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(file)
-            elif step["do"] == "setro":
+            elif step["do"] == "setro" and os.path.exists(step["device"]):
                 self.run(["blockdev", "--setrw", step["device"]])
             elif step["do"] == "mkdir":
                 # This also takes the mount out of namespaces that were copied from ours meanwhile.
                 with contextlib.suppress(OSError):
                     os.rmdir(step["path"])
             journal.steps.pop()
-            journal.save()
+            journal.save_if_there_is_room()
         self._given_back(journal)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.run_dir, "resolv.conf"))
@@ -571,24 +600,22 @@ class Storage:
         devices = journal.left
         if not devices:
             return
-        # A service's namespace may hold one.
-        elsewhere = {mount.device for mount in self.kernel.mounts()}
-
         def held() -> dict[str, str]:
-            return {number: path for number, path in devices.items()
-                    if number not in elsewhere and self.kernel.claimed(path)}
+            return {number: path for number, path in devices.items() if self.kernel.claimed(path)}
 
         def late() -> LifeboatError:
-            holders = self.kernel.mounters(held())
-            return Busy(f"The kernel still uses {', '.join(held().values())}: "
-                        f"{', '.join(map(str, holders)) or 'nobody can be named'}.", "All is unmounted here.",
-                        "End these processes, and run lifeboat.rescue.storage_mount with state=unmounted again.")
+            # A service's namespace may hold one.
+            holders = [str(process) for process in self.kernel.mounters(held())]
+            holders += [f"it is mounted at {mount.point} too" for mount in self.kernel.mounts() if mount.device in held()]
+            return Busy(f"The kernel still uses {', '.join(held().values())}: {', '.join(holders) or 'nobody can be named'}.",
+                        "What storage_mount mounted is unmounted.",
+                        "End that, and run lifeboat.rescue.storage_mount with state=unmounted again.")
 
         Wait(self.patience, Backoff(0.01, 0.5)).until(lambda: None if held() else True, late)
-        for path in devices.values():
+        for path in filter(os.path.exists, devices.values()):
             self.run(["blockdev", "--flushbufs", path])
         journal.left = {}
-        journal.save()
+        journal.save_if_there_is_room()
 
     def _nothing_foreign(self, journal: Journal) -> None:
         foreign = [mount for mount in self.kernel.mounts() if not any(_is(mount, step) for step in journal.mounts)
@@ -600,6 +627,7 @@ class Storage:
 
     def _nobody_uses(self, journal: Journal, present: list[dict[str, t.Any]], kill: bool) -> None:
         numbers = {step["number"] for step in present} | {self.kernel.device_of(step["target"]) for step in present}
+        numbers.discard("")  # of a file system that does not answer any more
         namespace = self._namespace(journal)
 
         def users() -> list[Process]:

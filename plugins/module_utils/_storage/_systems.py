@@ -17,7 +17,7 @@ from .. import _target
 from .._errors import LifeboatError, TargetError
 from .._run import Runner
 from . import _fstab
-from ._apart import apart, mount_for_a_look
+from ._apart import NoLoop, apart, mount_for_a_look
 from ._devices import BIOS_BOOT, ESP, EXT, MOUNTABLE, Device, Devices
 from ._kernel import Kernel
 
@@ -117,7 +117,7 @@ def look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
     found: dict[str, Content] = {}
     wanted: list[Device] = []
     for device in devices.candidates():
-        if device.type not in READABLE or device.part_of or device.snapshot:
+        if device.type not in READABLE or device.part_of or device.mixed or device.snapshot:
             continue
         content = found[device.path] = Content(replay=_ext_replay(kernel, device))
         if device.used and not device.mounted:
@@ -203,10 +203,14 @@ def _mount(kernel: Kernel, device: Device, place: str) -> tuple[str, bool | None
         tries = [("norecovery", True, None)]
     else:
         tries = [("", False, None)]
-    why = ""
+    why, looped = "", any(loop for _options, loop, _replay in tries)
     for options, loop, replay in tries:
+        if looped and not loop:
+            continue
         try:
             mount_for_a_look(device.path, place, _DRIVERS.get(device.type, device.type), options, loop)
+        except NoLoop:
+            looped = False
         except OSError as exc:
             why = why or exc.strerror or str(exc)
         else:
@@ -269,9 +273,10 @@ def _read(root: str, content: Content) -> None:
 
 def _read_ufs(kernel: Kernel, device: Device, content: Content) -> None:
     """Few rescue systems can mount it, so where it was mounted last is read from its superblock (sys/ufs/ffs/fs.h)."""
-    for offset, magic in ((65536, 0x19540119), (8192, 0x011954)):  # UFS2, UFS1
+    for offset in (65536, 8192, 0, 262144):  # SBLOCKSEARCH
         block = kernel.head(device.path, offset, 1376)
-        if len(block) == 1376 and magic in (*struct.unpack_from("<I", block, 1372), *struct.unpack_from(">I", block, 1372)):
+        if len(block) == 1376 and {0x19540119, 0x011954}.intersection(struct.unpack_from("<I", block, 1372) +
+                                                                      struct.unpack_from(">I", block, 1372)):
             content.root = block[212:680].split(b"\0", 1)[0] == b"/"
             content.os = {"name": "BSD", "family": "bsd"} if content.root else {}
             return

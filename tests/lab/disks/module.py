@@ -17,6 +17,7 @@ import ansible.module_utils
 import ansible.release
 
 from .guest import Guest
+from .session import There
 
 COLLECTION = Path(__file__).parents[3]
 MODULES = "ansible_collections.lifeboat.rescue.plugins.modules"
@@ -62,3 +63,16 @@ def call(guest: Guest, module: str, check_mode: bool = False, **arguments: Any) 
         return {**json.loads(said.strip().splitlines()[-1]), "took": took}
     except (ValueError, IndexError):
         raise AssertionError(f"{module} said: {said[-4000:]}") from None
+
+
+def keys(there: There) -> list[dict[str, Any]]:
+    """The keys of the image's containers, as the option luks takes them."""
+    found = []
+    for number, secret in enumerate(there.image.secrets):
+        uuid = next(content.uuid for content in there.image.contents if content.where == secret.where)
+        if secret.file:
+            there.guest.run(f"umask 077; cat > /run/key{number}", stdin=secret.key)
+            found.append({"device": uuid, "key_file": f"/run/key{number}"})
+        else:
+            found.append({"device": uuid, "passphrase": secret.key.decode()})
+    return found

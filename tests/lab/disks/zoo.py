@@ -316,7 +316,7 @@ _add(Image(
     f"""
 for disk in $D0 $D1; do gpt $disk 'size=16MiB, type=R' 'size=270MiB, type=R'; done
 {_CREATE} /dev/md0 --metadata=1.0 --level=1 --raid-devices=2 --uuid=<md:boot> --name=boot ${{P0}}2 ${{P1}}2
-{_CREATE} /dev/md1 --metadata=1.2 --level=1 --raid-devices=2 --uuid=<md:array> --name=system ${{P0}}3 ${{P1}}3
+{_CREATE.replace('none', 'internal')} /dev/md1 --metadata=1.2 --level=1 --raid-devices=2 --uuid=<md:array> --name=system ${{P0}}3 ${{P1}}3
 ext4 <boot> /dev/md0
 pvcreate -qq -y -u <pv:main> --norestorefile /dev/md1
 vgcreate -qq vg-main /dev/md1
@@ -786,9 +786,9 @@ tool makefs -t ffs -o version=2 -s 24m /build/bsd.img /build/bsd
 python3 - /build/bsd.img <<'END'
 import struct, sys
 with open(sys.argv[1], "r+b") as file:
-    for offset, magic in ((65536, 0x19540119), (8192, 0x011954)):
+    for offset in (65536, 8192):
         file.seek(offset + 1372)
-        if file.read(4) == struct.pack("<I", magic):
+        if file.read(4) == struct.pack("<I", 0x19540119):
             file.seek(offset + 212)
             file.write(b"/\\0")
             sys.exit(0)

@@ -224,6 +224,12 @@ def test_which_subvolume_is_meant(layers):
     assert "another subvolume than the one it was found in, @." in notes[0]
 
 
+def test_a_partition_of_a_partition_of_an_array_is_none(layers):
+    [entry] = _fstab.parse(b"/dev/md/0" + b"p1" * 1500 + b" /x ext4 defaults 0 0\n")[0]
+    _fstab.resolve([entry], next(iter(layers)), layers, _fstab.Names())
+    assert entry.reason == "No array that was found has this name."
+
+
 def test_noise_in_crypttab_and_mdadm_conf_is_never_an_error(layers):
     source = random.Random(8)
     words = ["ARRAY", " ", "\n", "\t", "UUID=", "c0de", "/dev/mapper/", "secret", "none", "#", "/dev/md0", "\0", "\udcff", "=", ":",

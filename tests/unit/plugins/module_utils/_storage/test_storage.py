@@ -24,7 +24,7 @@ import pytest
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils import _run, _target
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, Busy, LifeboatError, TargetError
-from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _apart, _journal, _lock, _mounting
+from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _apart, _devices, _journal, _kernel, _layers, _lock, _mounting
 
 
 def sh(script, *args, before=()):
@@ -275,6 +275,22 @@ def test_read_only_leaves_every_byte_of_a_disk_that_crashed(disk, tmp_path):
     alone(work)
 
 
+def test_a_look_at_a_broken_file_system_does_not_write(image, disk, tmp_path):
+    """ext4 notes in its superblock that it has met an error, also where it is mounted read-only."""
+    def work():
+        broken = tmp_path / "broken.img"
+        sh('cp --sparse=always "$1" "$2"', image, broken)
+        with attached(broken) as other:
+            sh('debugfs -w -R "clri <2>" "$1" 2>&1', f"{other}p2")
+            sh('blockdev --flushbufs "$1"', other)
+            before = digest(other)
+            told = {each["device"]: each["reason"] for each in storage().info()["filesystems"]}
+            assert told[f"{other}p2"].startswith("It cannot be mounted: ")
+            assert digest(other) == before
+
+    alone(work)
+
+
 def detached(disk):
     """Take a disk out of sight, as its twin would make every UUID ambiguous."""
     sh('partx -d "$1"', disk)
@@ -416,6 +432,47 @@ def test_who_keeps_it_busy_is_named_and_ended(disk):
     alone(work)
 
 
+def test_what_is_mounted_a_second_time_is_not_clean(disk):
+    def work():
+        world = World(disk)
+        storage().mount("/mnt/target", "rw", f"{disk}p2", force=True)
+        sh("mkdir /mnt/second; mount --bind /mnt/target /mnt/second")
+        with pytest.raises(Busy, match="it is mounted at /mnt/second too"):
+            storage(patience=0.2).unmount()
+        sh("umount /mnt/second; rmdir /mnt/second")
+        assert storage().unmount()["clean"]
+        world.assert_clean()
+
+    alone(work)
+
+
+def test_the_lock_is_held_as_long_as_a_command_goes_on(tmp_path):
+    """Also where we are killed while it does."""
+    run = _run.Runner()
+    with _lock.locked(str(tmp_path / "run"), 0.1) as fd:
+        run.shared = (fd,)
+        run(["sh", "-c", "sleep 1 >/dev/null 2>&1 &"])
+    with pytest.raises(Busy), _lock.locked(str(tmp_path / "run"), 0.1):
+        pass
+    with _lock.locked(str(tmp_path / "run"), 10):
+        pass
+
+
+def test_what_no_overlay_can_be_made_over_is_told(tmp_path):
+    class Fails(_run.Runner):
+        def __call__(self, argv, **options):
+            if argv[0] == "losetup":
+                raise _run.CommandFailed("losetup failed with exit code 1: cannot find an unused loop device")
+            return _run.Result(1 if argv[:2] == ["dmsetup", "info"] else 0, "", "")
+
+    locked = [_devices.Device(f"/dev/no{number}", f"0:{number}", "disk", 1 << 20, tag={"TYPE": "crypto_LUKS", "UUID": f"u{number}"})
+              for number in range(2)]
+    found = _devices.Devices(locked)
+    layers = _layers.Layers(Fails(), _kernel.Kernel(), _journal.Journal(str(tmp_path)), "look", [_layers.Key(passphrase="x")])
+    assert [device.unsupported for device in layers.build(lambda built: found)] == [
+        "It is locked, and cannot be opened: losetup failed with exit code 1: cannot find an unused loop device"] * 2
+
+
 def test_a_namespace_of_somebody_else(disk):
     """A service that was started meanwhile has a copy of every mount. It must not keep the disk, or be named."""
     def work():
@@ -427,7 +484,7 @@ def test_a_namespace_of_somebody_else(disk):
         assert service.stdout.readline() == b"up\n"
         with pytest.raises(Busy, match=f"pid {service.pid}"):
             storage(patience=0.5).unmount()
-        with pytest.raises(Busy, match="All is unmounted here"):
+        with pytest.raises(Busy, match="What storage_mount mounted is unmounted"):
             storage(patience=0.5).unmount()
         service.stdin.close()
         service.wait(5)
