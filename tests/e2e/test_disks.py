@@ -229,7 +229,7 @@ def test_a_check_and_a_mount_exclude_each_other(zoo: Zoo, name: str, mode: str) 
 
         done = call(guest, "storage_mount", mode=mode)
         assert done.get("changed"), done
-        for path in {device, there.device("0.2" if name == "gpt-bios-ext4" else "0.3")}:
+        for path in (device, there.device("0.2" if name == "gpt-bios-ext4" else "0.3")):
             said = guest.run(f"e2fsck -fy {path} 2>&1; echo ended $?", check=False)
             assert "is mounted" in said or "is in use" in said, said
             assert said.split()[-1] == "8"

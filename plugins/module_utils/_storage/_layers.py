@@ -124,7 +124,8 @@ class Layers:
         """Build all that can be built, and return what there is then. discover: looks at all block devices."""
         devices = discover(self)
         for _round in range(_ROUNDS):
-            if not any([step(devices) for step in (self._explain, self._unlock, self._assemble, self._activate)]):
+            built = [step(devices) for step in (self._explain, self._unlock, self._assemble, self._activate)]
+            if not any(built):
                 break
             self._keep()
             devices = discover(self)

@@ -600,6 +600,7 @@ class Storage:
         devices = journal.left
         if not devices:
             return
+
         def held() -> dict[str, str]:
             return {number: path for number, path in devices.items() if self.kernel.claimed(path)}
 

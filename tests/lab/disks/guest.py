@@ -118,7 +118,7 @@ class Guest:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         late = threading.Timer(timeout, process.kill)
         late.start()
-        answer = []
+        answer: list[bytes] = []
         try:
             process.stdin.write(line)
             while not answer or not answer[-1].endswith(b"\n"):

@@ -98,8 +98,8 @@ class Debian(Tree):
 
     def state(self) -> bytes:
         """Return what tells one state of it from another."""
-        return repr((self._setup(), DEBIAN_PACKAGES, [(path.name, path.read_bytes()) for path in sorted(recipe.FILES.rglob("*"))
-                                                     if path.is_file() and "target" in path.parts])).encode()
+        files = [path for path in sorted(recipe.FILES.rglob("*")) if path.is_file() and "target" in path.parts]
+        return repr((self._setup(), DEBIAN_PACKAGES, [(path.name, path.read_bytes()) for path in files])).encode()
 
     def _setup(self) -> str:
         """Return what runs in the tree: its files are there before the initramfs is made, GRUB's come last."""

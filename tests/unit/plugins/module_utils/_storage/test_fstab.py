@@ -217,8 +217,8 @@ def test_which_subvolume_is_meant(layers):
     entries, _cut = _fstab.parse(b"UUID=tree / btrfs subvol=@\nUUID=tree /home btrfs subvol=@home\nUUID=tree /x btrfs\n"
                                  b"UUID=tree /top btrfs subvol=/\n")
     assert _fstab.resolve(entries, layers.all["/dev/sdf"], layers, NAMES, "@") == []
-    assert [(entry.subvolume, entry.status) for entry in entries] == [(256, "resolved"), (257, "resolved"), (None, "resolved"),
-                                                                     (5, "resolved")]
+    assert [(entry.subvolume, entry.status) for entry in entries] == [
+        (256, "resolved"), (257, "resolved"), (None, "resolved"), (5, "resolved")]
     entries, _cut = _fstab.parse(b"UUID=tree / btrfs subvol=@home\n")
     notes = _fstab.resolve(entries, layers.all["/dev/sdf"], layers, NAMES, "@")
     assert "another subvolume than the one it was found in, @." in notes[0]
