@@ -10,32 +10,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from disks import IMAGES, Guest, System, There, Zoo, changed, listing
-from disks.build import ensure
-from disks.module import call, install, keys
-from lifeboat_lab.images import ensure as ensure_lab
+from disks.module import call, keys
+
+pytest_plugins = "disks.fixtures"
 
 # What a line of fstab that is left out must say of itself.
 REASONS = {"swap": "swap|a file", "noauto": "noauto", "missing": "Nothing has|has no|cannot be told|No ", "network": "network",
            "pseudo": "no device", "second": "earlier line|The root file system|Nothing has|has no", "short": "",
            "bind": "bind", "loop": "a file"}
 FAMILIES = {"Windows": "windows", "FreeBSD": "bsd"}
-
-
-@pytest.fixture(scope="module")
-def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
-    lab = ensure_lab(print)
-    named = {item.callspec.params["name"] for item in request.session.items
-             if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "name" in item.callspec.params}
-    ensure([IMAGES[name] for name in sorted(named)], IMAGES, print, lab)
-    with Zoo(tmp_path_factory.mktemp("zoo"), lab, print) as zoo:
-        install(zoo.guest)
-        yield zoo
 
 
 def expected(there: There) -> list[System]:

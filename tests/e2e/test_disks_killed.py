@@ -7,26 +7,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from disks import IMAGES, Zoo
-from disks.build import ensure
-from disks.module import call, install, keys
-from lifeboat_lab.images import ensure as ensure_lab
+from disks import Zoo
+from disks.module import call, keys
 
-NAMES = ("raid1-090", "luks-on-lv")
-
-
-@pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
-    lab = ensure_lab(print)
-    ensure([IMAGES[name] for name in NAMES], IMAGES, print, lab)
-    with Zoo(tmp_path_factory.mktemp("zoo"), lab, print) as zoo:
-        install(zoo.guest)
-        yield zoo
-
+pytest_plugins = "disks.fixtures"
 
 # Runs in the machine: mounts or unmounts, and dies by SIGKILL right after the journal was written for the n-th time.
 DIE = """

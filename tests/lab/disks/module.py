@@ -24,11 +24,11 @@ MODULES = "ansible_collections.lifeboat.rescue.plugins.modules"
 
 # Runs in the machine: a module, as a module is run.
 RUN = """
-import json, sys
+import importlib, json, sys
 from ansible.module_utils import basic
 basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": json.loads(sys.argv[2])}).encode()
 basic._ANSIBLE_PROFILE = "legacy"
-sys.modules[sys.argv[1]].main()
+importlib.import_module(sys.argv[1]).main()
 """
 
 

@@ -6,20 +6,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from disks import IMAGES, CommandError, Guest, There, Zoo, changed, listing, same, snapshot
-from disks.build import ensure
+from disks import IMAGES, CommandError, There, Zoo, changed, listing, same, snapshot
 from lifeboat_lab.images import LabError
-from lifeboat_lab.images import ensure as ensure_lab
-from lifeboat_lab.machine import Machine
+
+pytest_plugins = "disks.fixtures"
 
 # There the names or UUIDs of volume groups are there twice: a test of their own opens them.
 DOUBLE = {"twin-vg", "cloned-lvm"}
@@ -109,17 +105,6 @@ for mounts in wanted["systems"]:
     run("umount", "-R", "/mnt")
 print(json.dumps(told))
 """
-
-
-@pytest.fixture(scope="module")
-def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zoo]:
-    lab = ensure_lab(print)
-    # those that the chosen tests name, at once; others are built when they are asked for
-    named = {item.callspec.params["name"] for item in request.session.items
-             if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "name" in item.callspec.params}
-    ensure([IMAGES[name] for name in sorted(named)], IMAGES, print, lab)
-    with Zoo(tmp_path_factory.mktemp("zoo"), lab, print) as zoo:
-        yield zoo
 
 
 def probe(there: There, **differences: Any) -> Any:
@@ -282,25 +267,3 @@ def test_what_cannot_be_taken_down_is_told_and_the_machine_boots_again(zoo: Zoo)
     assert len(zoo.machine.boots) == number + 1
     with zoo.plugged("whole-disk") as there:
         assert there.left() == []
-
-
-@pytest.mark.parametrize(("name", "opening", "root", "choices"), [
-    ("boot-raid1-lvm", "mdadm --readwrite $(ls /dev/md/*system)", "/dev/vg-main/root", ([0, 1], [1])),
-    ("boot-lvm-on-luks", "printf 'correct horse' | cryptsetup open --key-file - {0}3 opened", "/dev/vgcrypt/root", ([0],)),
-])
-def test_a_server_boots_by_itself(zoo: Zoo, tmp_path: Path, name: str, opening: str, root: str, choices: Sequence[list[int]]) -> None:
-    with zoo.plugged(name) as there:
-        image = there.image
-        there.guest.run(f"set -e; {opening.format(there.device('0'))}; vgchange -qq --activate y; mount {root} /mnt; "
-                        "mkdir -m 700 /mnt/root/.ssh; cat > /mnt/root/.ssh/authorized_keys", stdin=there.guest.public_key.encode())
-        keys = there.guest.run("cat /mnt/etc/ssh/ssh_host_*_key.pub; umount /mnt").splitlines()
-    for disks in choices:  # each array also from what is left when one disk is dead
-        place = tmp_path / f"boot{len(disks)}"
-        with Machine("booted", [there.layers[number] for number in disks], place / "machine", memory=768) as machine, \
-                contextlib.closing(Guest(machine, place, there.guest.key)) as guest:
-            machine.power_on()
-            guest.log_in([" ".join(key.split()[:2]) for key in keys], timeout=480)
-            assert guest.run("hostname") == f"{image.systems[0].hostname}\n"
-            mounted = [line.split() for line in guest.run("findmnt --noheadings --raw --output TARGET,FSTYPE,UUID").splitlines()]
-            for mount in image.systems[0].mounts:
-                assert [mount.path, mount.type, mount.uuid] in mounted
