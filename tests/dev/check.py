@@ -290,7 +290,7 @@ def machines(bench: Bench, parts: Sequence[str]) -> list[Step]:
         files = sorted((bench.tree / "tests/e2e").glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True)
         steps += [_pytest(bench, f"e2e {path.stem[5:]}", [f"tests/e2e/{path.name}"], 3600) for path in files]
     if "lab" in parts:
-        steps.append(_pytest(bench, "lab", ["tests/lab/tests"], 1800))
+        steps.append(_pytest(bench, "lab", ["tests/lab/tests"], 3600))
     if "openstack-full" in parts:
         # One process, because all of them share one cloud.
         step = _pytest(bench, "openstack-full", ["tests/openstack_full", "tests/lab/tests/test_nova.py",
