@@ -33,7 +33,9 @@ importlib.import_module(sys.argv[1]).main()
 
 
 def install(guest: Guest) -> None:
-    """Bring the modules, and what they import, into the machine's memory."""
+    """Bring the modules, and what they import, into the machine's memory, unless they are there."""
+    if guest.run("ls -d /run/product", check=False):
+        return
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
         ours = "ansible_collections/lifeboat/rescue/plugins"
@@ -48,16 +50,22 @@ def install(guest: Guest) -> None:
         entry.size = len(words)
         tar.addfile(entry, io.BytesIO(words))
     guest.run("mkdir -p /run/product; tar -xz -C /run/product", stdin=data.getvalue())
-    guest.python("", path=["/run/product"], imports=[f"{MODULES}.storage_info", f"{MODULES}.storage_mount"])
+    run(guest, "")  # the imports are not what is measured
+
+
+def run(guest: Guest, program: str, *arguments: str, timeout: float = 600) -> str:
+    """Run a Python program that may import the collection; return what it printed, whatever its end."""
+    install(guest)
+    return guest.python(program, *arguments, path=["/run/product"], check=False, timeout=timeout,
+                        imports=[f"{MODULES}.storage_info", f"{MODULES}.storage_mount"])
 
 
 def call(guest: Guest, module: str, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
     """Run a module; return what it says, with `took`, in seconds, without those for Python to start and to import it."""
     words = json.dumps({**arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True})
-    if not guest.run("ls -d /run/product", check=False):
-        install(guest)  # the machine was booted again
+    install(guest)
     began = time.monotonic()
-    said = guest.python(RUN, f"{MODULES}.{module}", words, check=False, timeout=600)
+    said = run(guest, RUN, f"{MODULES}.{module}", words)
     took = time.monotonic() - began
     try:
         return {**json.loads(said.strip().splitlines()[-1]), "took": took}
