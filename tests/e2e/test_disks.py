@@ -180,6 +180,20 @@ def test_locked_containers_are_told(zoo: Zoo) -> None:
     assert there.written() == {}
 
 
+def test_what_is_mounted_over_overlays_can_be_looked_at(zoo: Zoo) -> None:
+    with zoo.plugged("luks-on-lv") as there:
+        luks = keys(there)
+        done = call(there.guest, "storage_mount", mode="ro", luks=luks)
+        assert done.get("changed"), done
+        info = call(there.guest, "storage_info", luks=luks)
+        assert not info.get("failed"), info
+        check(there, info)
+        assert {each["mounted"] for each in info["filesystems"]} >= {"/mnt/target"}
+        assert call(there.guest, "storage_mount", state="unmounted")["clean"]
+        assert there.left() == []
+    assert there.written() == {}
+
+
 def test_after_a_visit_all_files_are_as_they_were(zoo: Zoo) -> None:
     with zoo.plugged("gpt-bios-ext4") as there:
         before = listing(there.guest, there.device("0.2"), "ext4")
