@@ -425,8 +425,9 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
     elif kind == "crypt":
         _remove_mapping(run, kernel, step["name"])
     elif kind == "group":
-        for volume in _volumes(run, step["name"]):
-            _remove_above(run, kernel, f"/dev/mapper/{volume}")
+        own = _volumes(run, step["name"])
+        for volume in own:
+            _remove_above(run, kernel, f"/dev/mapper/{volume}", own)
         done = run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "n", step["name"]], check=False)
         # LVM may not find the group any more: a disk is gone, or somebody has given it another name.
         if done.rc != 0 and _volumes(run, step["name"]):
@@ -487,13 +488,13 @@ def _volumes(run: Runner, group: str) -> list[str]:
     return [line.split()[0] for line in lines if start.match(line)]
 
 
-def _remove_above(run: Runner, kernel: Kernel, node: str) -> None:
-    """Take down what something else (udev, say) has built on a device that is ours."""
+def _remove_above(run: Runner, kernel: Kernel, node: str, own: t.Container[str] = ()) -> None:
+    """Take down what something else (udev, say) has built on a device that is ours. own: mappings to be left."""
     for holder in kernel.holders(node):
         if kernel.array(f"/dev/{holder}"):
             _remove_above(run, kernel, f"/dev/{holder}")
             run(["mdadm", "--stop", f"/dev/{holder}"])
-        elif kernel.mapping(holder):
+        elif kernel.mapping(holder) and kernel.mapping(holder) not in own:
             _remove_mapping(run, kernel, kernel.mapping(holder))
 
 
