@@ -18,6 +18,7 @@ from lifeboat_lab.machine import Machine
 
 pytest_plugins = "disks.fixtures"
 
+
 @pytest.mark.parametrize(("name", "choices"), [("boot-raid1-lvm", ([0, 1], [1])), ("boot-lvm-on-luks", ([0],))])
 def test_a_server_boots_after_a_repair(zoo: Zoo, tmp_path: Path, name: str, choices: Sequence[list[int]]) -> None:
     """The repair lets somebody in who was not: the account of root had no key. Then it boots by itself."""
