@@ -122,7 +122,7 @@ def plain(uuid: str) -> str:
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_is_what_it_says(zoo: Zoo, name: str) -> None:
-    with zoo.plugged(name) as there:
+    with zoo.plugged(name, active=True) as there:
         image = there.image
         told = probe(there)
 
@@ -170,7 +170,7 @@ def test_what_is_there_twice_can_be_told_apart_by_its_disk(zoo: Zoo, name: str) 
 
 
 def test_a_degraded_array_is_degraded(zoo: Zoo) -> None:
-    with zoo.plugged("raid1-lvm-degraded") as there:
+    with zoo.plugged("raid1-lvm-degraded", active=True) as there:
         assert "inactive" in there.guest.run("cat /proc/mdstat")  # the kernel waits for the other half
         there.guest.run("mdadm --run /dev/md127")
         assert "degraded" in there.guest.run("mdadm --detail /dev/md127")
