@@ -181,8 +181,8 @@ class Built(t.Protocol):
     facts: dict[str, dict[str, t.Any]]
 
 
-class Nothing:
-    """Nothing was built but what stands: Journal.layers."""
+class Standing:
+    """What was built before, and stands: Journal.layers. Without that: nothing."""
 
     def __init__(self, standing: t.Mapping[str, t.Any] | None = None) -> None:
         self.hidden: dict[str, str] = dict((standing or {}).get("hidden", {}))

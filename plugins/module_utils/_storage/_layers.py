@@ -265,10 +265,9 @@ class Layers:
                 # Started as it is, even read-only, it would bring its bitmap up to date.
                 self.run(["mdadm", "--stop", node])
                 node = self._free_array()
-            if not halves or self.overlays:
-                nodes = [self._over(member) for member in members]
-                self.journal.announce(do="array", node=node, members=nodes)
-                self.run(["mdadm", "--assemble", "--run", *(["--readonly"] if self.overlays else []), node, *nodes])
+            nodes = [self._over(member) for member in members]
+            self.journal.announce(do="array", node=node, members=nodes)
+            self.run(["mdadm", "--assemble", "--run", *(["--readonly"] if self.overlays else []), node, *nodes])
         except (CommandFailed, OSError) as exc:
             for member in members:
                 self.why[member.path] = f"Its array cannot be started: {_last(str(exc))}"
@@ -413,14 +412,14 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
     """Undo one step of a journal, if it was taken. Raises LifeboatError."""
     kind = step["do"]
     if kind == "rules":
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # announced, and not written
             os.unlink(_RULES_FILE)
         run(["udevadm", "control", "--reload"], check=False)
     elif kind == "overlay":
         _remove_mapping(run, kernel, step["name"])
         for line in run(["losetup", "--noheadings", "--output", "NAME", "--associated", step["cow"]], check=False).out.split():
             run(["losetup", "--detach", line])
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # announced, and not made
             os.unlink(step["cow"])
     elif kind == "crypt":
         _remove_mapping(run, kernel, step["name"])
@@ -433,6 +432,7 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
         if done.rc != 0 and _volumes(run, step["name"]):
             raise CommandFailed(f"The volume group {step['name']} cannot be deactivated: {_last(done.err)}")
     elif kind == "aside":
+        # It was not in use. Where it cannot be activated any more, its disk is gone, and that must not keep us here.
         run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "y", step["name"]], check=False)
     elif kind == "auto":
         with contextlib.suppress(OSError):  # something else that was found stands on it, and keeps it as it is

@@ -116,7 +116,7 @@ class Job:
             return
         since = note.get("since", _now()) if note.get("owner") == self.owner else _now()
         temporary = self._file + ".new"
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # there is one where somebody was killed right here
             os.unlink(temporary)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
@@ -125,5 +125,5 @@ class Job:
 
     def release(self) -> None:
         """The target is nobody's."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # nor was it before
             os.unlink(self._file)

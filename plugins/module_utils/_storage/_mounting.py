@@ -19,7 +19,7 @@ from .._errors import BadInput, Busy, LifeboatError, TargetError
 from .._run import Runner
 from .._wait import Backoff, Wait
 from . import _fstab, _layers
-from ._devices import EXT, Built, Device, Devices, Nothing, discover
+from ._devices import EXT, Built, Device, Devices, Standing, discover
 from ._journal import Journal
 from ._kernel import Kernel, Mount, Process
 from ._lock import Job, locked
@@ -126,7 +126,7 @@ class Storage:
         journal: of the target. To be called with the lock held.
         """
         looking = self._undo_look()
-        self.devices = self._discover(journal, Nothing(journal.layers))
+        self.devices = self._discover(journal, Standing(journal.layers))
         if not _layers.needed(self.devices):
             self._read()
             return

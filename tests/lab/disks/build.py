@@ -161,7 +161,7 @@ def _work(scratch: Path, work: queue.SimpleQueue[Image], places: dict[str, Path]
     scratch.mkdir()
     try:
         with Machine(f"builder{scratch.name}", [], scratch / "machine", images=lab, hotplug=True, memory=768) as machine, \
-                contextlib.closing(Guest(machine, scratch)) as guest, contextlib.suppress(queue.Empty):
+                contextlib.closing(Guest(machine, scratch)) as guest, contextlib.suppress(queue.Empty):  # all are built
             _prepare(guest, tools)
             while True:
                 image = work.get_nowait()

@@ -132,6 +132,7 @@ rm /tmp/early.cfg
 class _Tar:
     def __init__(self) -> None:
         self._bytes = io.BytesIO()
+        # Closed by end().
         self._tar = tarfile.open(fileobj=self._bytes, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape")  # noqa: SIM115
         self._directories: set[str] = set()
 

@@ -58,6 +58,7 @@ from . import cpio
 from .images import Images, LabError, ensure
 from .qmp import Qmp
 from .recipe import PATH
+from .waiting import until
 
 KEPT_DISKS = 6  # copies of the disks, of so many boots
 PORTS = 4  # for hot-plugged disks that need a slot of their own
@@ -261,15 +262,19 @@ class Machine:
             self._wait(functools.partial(self._deleted.__contains__, device), timeout, f"has not let go of {device}")
             self._deleted.discard(device)
             self._ports.pop(device, None)
-        # The device has been taken away; the last of it ends in a thread of QEMU's own.
-        deadline = time.monotonic() + timeout
-        while True:
+        refused = ""
+
+        def deleted() -> bool:
+            nonlocal refused
             try:
-                return qmp.execute("blockdev-del", node_name=name)
-            except LabError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+                qmp.execute("blockdev-del", node_name=name)
+            except LabError as exc:
+                refused = str(exc)
+                return False
+            return True
+
+        # The device has been taken away; the last of it ends in a thread of QEMU's own.
+        until(deleted, timeout, lambda: refused, every=0.02)
 
     def _monitor(self) -> Qmp:
         qmp = self._qmp

@@ -233,6 +233,16 @@ def test_leaving_is_refused_while_the_journal_is_not_empty(world):
         world.leave()
 
 
+def test_leaving_is_refused_while_the_journal_cannot_be_read(world):
+    """As where it is root's, and another logs in; or where the connection goes away in between."""
+    world.enter()
+    (world.machine.running.world / "run" / "journal.json").mkdir()
+    writes = world.api.writes()
+    with pytest.raises(TargetError, match="did not say whether something of the installed system is still in use"):
+        world.leave()
+    assert world.api.writes() == writes and world.machine.system == "rescue"
+
+
 def test_leaving_is_refused_while_nobody_can_say_what_is_mounted(world):
     world.enter()
     world.machine.off()

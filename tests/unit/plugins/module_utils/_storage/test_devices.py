@@ -91,7 +91,7 @@ def look(device):
 def test_devices(case):
     tree = [node(*each) for each in case["lsblk"]]
     run = Tools(tree, case.get("blkid", ""))
-    devices = _devices.discover(run, Said(case), {tuple(each) for each in case.get("ours", [])}, _devices.Nothing())
+    devices = _devices.discover(run, Said(case), {tuple(each) for each in case.get("ours", [])}, _devices.Standing())
     for path, expected in case["expect"].items():
         if expected is None:
             assert path not in devices.all
@@ -107,7 +107,7 @@ def test_a_hundred_disks_cost_in_step(monkeypatch):
         looked = []
         monkeypatch.setattr(Said, "claimed", lambda self, path: looked.append(path))
         run = Tools(disks, "\n\n".join(f"DEVNAME=/dev/sd{number}{part}\nTYPE=x" for number in range(count) for part in ("", "p1")))
-        _devices.discover(run, Said({}), (), _devices.Nothing())
+        _devices.discover(run, Said({}), (), _devices.Standing())
         return len(run.calls), len(looked)
 
     assert work(100) == (2, 100)
@@ -118,7 +118,7 @@ def test_what_is_empty_hides_nothing_behind_it():
     """blkid ends at the first device that it has nothing to say of."""
     disks = [node(f"/dev/sd{letter}", f"8:{number}", "disk") for number, letter in enumerate("abcdef")]
     run = Tools(disks, "DEVNAME=/dev/sdb\nTYPE=ext4\n\nDEVNAME=/dev/sde\nTYPE=xfs")
-    found = _devices.discover(run, Said({}), (), _devices.Nothing())
+    found = _devices.discover(run, Said({}), (), _devices.Standing())
     assert [device.type for device in found] == ["", "ext4", "", "", "xfs", ""]
     assert [call[0] for call in run.calls] == ["lsblk", "wipefs", "blkid"]
 
@@ -128,7 +128,7 @@ def test_what_blkid_is_confused_by_hides_nothing_behind_it():
     disks = [node(f"/dev/sd{letter}", f"8:{number}", "disk", [[f"/dev/sd{letter}1", f"9:{number}", "part"]])
              for number, letter in enumerate("abc")]
     run = Tools(disks, "".join(f"DEVNAME=/dev/sd{letter}\nPTTYPE=gpt\n\n" for letter in "abc") + "DEVNAME=/dev/sdc1\nTYPE=xfs")
-    found = _devices.discover(run, Said({}), (), _devices.Nothing())
+    found = _devices.discover(run, Said({}), (), _devices.Standing())
     assert [device.type for device in found] == ["", "", "", "", "", "xfs"]
     assert [call[0] for call in run.calls] == ["lsblk", "blkid", "blkid", "blkid"]
 
@@ -136,7 +136,7 @@ def test_what_blkid_is_confused_by_hides_nothing_behind_it():
 @pytest.mark.parametrize("output", ["", "[]", "null", "{}", '{"blockdevices": 3}', "\x00"])
 def test_lsblk_gone_mad(output):
     try:
-        assert list(_devices.discover(Tools(output), Said({}), (), _devices.Nothing())) == []
+        assert list(_devices.discover(Tools(output), Said({}), (), _devices.Standing())) == []
     except TargetError as exc:
         assert "lsblk" in exc.what
 
