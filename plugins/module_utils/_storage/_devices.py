@@ -286,16 +286,10 @@ def _int(value: t.Any) -> int:
 
 def _probe(run: Runner, devices: t.Sequence[Device]) -> t.Iterator[tuple[str, dict[str, str]]]:
     """The tags of each device that has some, read from the devices themselves, as udev may be absent or late."""
-    # blkid ends at the first device that it knows nothing of, or too much. So those without any signature are left out, as
-    # far as wipefs can tell, and it is called again for those behind such a one.
-    bare = [device.path for device in devices if device.kind != "part" and not device.below]
-    empty: set[str] = set()
-    if bare:
-        done = run(["wipefs", "--no-act", "--noheadings", "--output", "DEVICE", "--", *bare], check=False)
-        if done.rc == 0:
-            marked = set(done.out.split())
-            empty = {path for path in bare if os.path.basename(path) not in marked}
-    rest = [device.path for device in devices if device.path not in empty]
+    # blkid ends at the first device that it knows nothing of, or too much, and is called again for those behind that one; but
+    # the first time those without any signature are left out, as far as wipefs can tell.
+    bare = {device.path for device in devices if device.kind != "part" and not device.below}
+    rest = [device.path for device in devices]
     while rest:
         done = run(["blkid", "-p", "-o", "export", "--", *rest], check=False)
         told = list(_tags(done.out))
@@ -304,6 +298,18 @@ def _probe(run: Runner, devices: t.Sequence[Device]) -> t.Iterator[tuple[str, di
             return
         last = max((rest.index(path) for path, _tags in told if path in rest), default=-1)
         rest = rest[last + 2:]
+        empty = _unmarked(run, [path for path in rest if path in bare])
+        bare = set()
+        rest = [path for path in rest if path not in empty]
+
+
+def _unmarked(run: Runner, paths: t.Sequence[str]) -> set[str]:
+    """Those that have no signature, none where that cannot be told."""
+    if not paths:
+        return set()
+    done = run(["wipefs", "--no-act", "--noheadings", "--output", "DEVICE", "--", *paths], check=False)
+    marked = set(done.out.split())
+    return {path for path in paths if os.path.basename(path) not in marked} if done.rc == 0 else set()
 
 
 def _tags(text: str) -> t.Iterator[tuple[str, dict[str, str]]]:
