@@ -613,6 +613,60 @@ fill root
     systems=(System("debian", "cache1", "bios", (Mount("/", "lv:vg0/root", "ext4", "<root>"),)),),
 ))
 
+_add(Image(
+    "lvm-mirrors", "Root on a volume of the type raid1 whose halves are not yet the same, /var on a mirror that keeps no log: whoever "
+    "activates them starts to copy all of one half to the other.", (Disk(256), Disk(256)),
+    """
+for disk in $D0 $D1; do gpt $disk 'size=240MiB, type=V'; done
+pvcreate -qq -y -u <pv:one> --norestorefile ${P0}2
+pvcreate -qq -y -u <pv:two> --norestorefile ${P1}2
+vgcreate -qq vg0 ${P0}2 ${P1}2
+lvcreate -qq -y --type raid1 --mirrors 1 --maxrecoveryrate 1k -L 80m -n root vg0
+lvcreate -qq -y --type mirror --mirrors 1 --mirrorlog core --nosync -L 80m -n var vg0
+ext4 <root> /dev/vg0/root
+xfs <var> /dev/vg0/var
+at / /dev/vg0/root
+at /var /dev/vg0/var
+fill root
+umount -R /target
+vgchange -qq --activate n vg0
+lvchange -qq --maxrecoveryrate 0 vg0/root
+""",
+    {"root": Tree("debian", "mirrors1", "/dev/vg0/root / ext4 errors=remount-ro 0 1\n/dev/mapper/vg0-var /var xfs defaults 0 0\n")},
+    table=("gpt", "gpt"),
+    contents=(Content("0.2", "LVM2_member", "<pv:one>"), Content("1.2", "LVM2_member", "<pv:two>"),
+              Content("lv:vg0/root", "ext4", "<root>"), Content("lv:vg0/var", "xfs", "<var>")),
+    systems=(System("debian", "mirrors1", "bios", (
+        Mount("/", "lv:vg0/root", "ext4", "<root>"), Mount("/var", "lv:vg0/var", "xfs", "<var>"))),),
+))
+
+_add(Image(
+    "lvm-two-disks", "A volume group on two disks: root on the one, /home on the other.", (Disk(96), Disk(48)),
+    """
+gpt $D0 'size=88MiB, type=V'
+pvcreate -qq -y -u <pv:one> --norestorefile ${P0}2
+pvcreate -qq -y -u <pv:two> --norestorefile $D1
+vgcreate -qq vg0 ${P0}2 $D1
+lvcreate -qq -y -L 64m -n root vg0 ${P0}2
+lvcreate -qq -y -L 32m -n home vg0 $D1
+ext4 <root> /dev/vg0/root
+ext4 <home> /dev/vg0/home
+at / /dev/vg0/root
+at /home /dev/vg0/home
+fill root
+""",
+    {"root": Tree("debian", "wide1", "/dev/vg0/root / ext4 errors=remount-ro 0 1\n/dev/vg0/home /home ext4 defaults 0 2\n")},
+    table=("gpt", ""),
+    contents=(Content("0.2", "LVM2_member", "<pv:one>"), Content("1", "LVM2_member", "<pv:two>"),
+              Content("lv:vg0/root", "ext4", "<root>"), Content("lv:vg0/home", "ext4", "<home>")),
+    systems=(System("debian", "wide1", "bios", (
+        Mount("/", "lv:vg0/root", "ext4", "<root>"), Mount("/home", "lv:vg0/home", "ext4", "<home>"))),),
+))
+_WIDE = IMAGES["lvm-two-disks"].systems[0]
+_again("lvm-two-disks", name="lvm-partial", story="The same after its second disk has died: what is left of it is whole.", only=(0,),
+       contents=(IMAGES["lvm-two-disks"].contents[0], IMAGES["lvm-two-disks"].contents[2]),
+       systems=(dataclasses.replace(_WIDE, mounts=_WIDE.mounts[:1], left_out={"/dev/vg0/home": "missing"}),))
+
 # btrfs ---------------------------------------------------------------------------------------------------------------
 
 _add(Image(

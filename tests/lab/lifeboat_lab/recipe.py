@@ -46,10 +46,11 @@ TARGET_PACKAGES = ["dbus", "dosfstools", "grub-pc", "initramfs-tools", "iproute2
                    "linux-image-cloud-amd64", "lz4", "nftables", "openssh-server", "procps", "python3", "sudo",
                    "systemd-sysv", "udev", "xfsprogs"]
 # The full kernel: the one for clouds, which is enough for the installed systems, has no f2fs, jfs or ufs.
-RESCUE_PACKAGES = ["attr", "btrfs-progs", "busybox-static", "cryptsetup-bin", "dosfstools", "e2fsprogs", "f2fs-tools",
-                   "fdisk", "gdisk", "iproute2", "iptables", "kmod", "linux-image-amd64", "lvm2", "mdadm", "nftables",
-                   "ntfs-3g", "openssh-server", "parted", "procps", "python3", "rsync", "sysvinit-core",
-                   "thin-provisioning-tools", "udev", "xfsprogs"]
+# tang: for a server of keys that a test starts beside clevis.
+RESCUE_PACKAGES = ["attr", "btrfs-progs", "busybox-static", "clevis-luks", "cryptsetup-bin", "dosfstools", "e2fsprogs",
+                   "f2fs-tools", "fdisk", "gdisk", "iproute2", "iptables", "kmod", "linux-image-amd64", "lvm2", "mdadm",
+                   "nftables", "ntfs-3g", "openssh-server", "parted", "procps", "python3", "rsync", "sysvinit-core",
+                   "tang", "thin-provisioning-tools", "udev", "xfsprogs"]
 # What no server's storage needs, three quarters of the modules.
 RESCUE_WITHOUT = [f"/lib/modules/*/kernel/{path}/*" for path in (
     "drivers/accessibility", "drivers/bluetooth", "drivers/comedi", "drivers/edac", "drivers/gpu", "drivers/hwmon",
