@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
-import fcntl
 import functools
 import json
 import os
 import select
 import signal
-import struct
 import typing as t
 
 from .._errors import LifeboatError, TargetError
 from .._wait import Deadline
+from ._loop import loop_over
 
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
 # linux/mount.h
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 0x1, 0x2, 0x4, 0x8, 0x4000, 0x40000
-# linux/loop.h
-_LOOP_SET_FD, _LOOP_SET_STATUS64, _LOOP_CONFIGURE, _LOOP_CTL_GET_FREE = 0x4C00, 0x4C04, 0x4C0A, 0x4C82
-_LO_FLAGS_READ_ONLY, _LO_FLAGS_AUTOCLEAR = 1, 4
 
 
 def apart(work: t.Callable[[], t.Any], timeout: float = 300.0) -> t.Any:
@@ -88,47 +83,10 @@ def mount_for_a_look(device: str, place: str, fstype: str, options: str, loop: b
         source = device
         if loop:
             try:
-                source = _loop_over(opened, device)
+                source = opened.enter_context(loop_over(device))
             except OSError as exc:
                 raise NoLoop(*exc.args) from exc
         _mount(source, place, fstype, _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
-
-
-def _loop_over(opened: contextlib.ExitStack, device: str) -> str:
-    """A new loop device over a device. It is gone when it is neither open nor mounted any more."""
-    below = _opened(opened, device, os.O_RDONLY)
-    control = _opened(opened, "/dev/loop-control", os.O_RDWR)
-    status = struct.pack("=5Q4I64s64s32s2Q", 0, 0, 0, 0, 0, 0, 0, 0, _LO_FLAGS_READ_ONLY | _LO_FLAGS_AUTOCLEAR,
-                         os.fsencode(device)[:63], b"", b"", 0, 0)
-    for _try in range(100):
-        path = f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}"
-        # For reading, or udev would look at it once more when it is closed.
-        loop = _opened(opened, path, os.O_RDONLY)
-        try:
-            _configure(loop, below, status)
-        except OSError as exc:
-            if exc.errno != errno.EBUSY:
-                raise
-            continue  # somebody was faster
-        return path
-    raise OSError(errno.EBUSY, "no loop device is free")
-
-
-def _configure(loop: int, below: int, status: bytes) -> None:
-    try:
-        # One call, for which the kernel stops the device once and not twice.
-        fcntl.ioctl(loop, _LOOP_CONFIGURE, struct.pack("=2I", below, 0) + status + bytes(64))
-    except OSError as exc:
-        if exc.errno not in (errno.EINVAL, errno.ENOTTY):
-            raise
-        fcntl.ioctl(loop, _LOOP_SET_FD, below)  # Linux before 5.8
-        fcntl.ioctl(loop, _LOOP_SET_STATUS64, status)
-
-
-def _opened(stack: contextlib.ExitStack, path: str, flags: int) -> int:
-    fd = os.open(path, flags | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
-    return fd
 
 
 def _leave_mount_namespace() -> None:

@@ -25,6 +25,7 @@ from .._run import CommandFailed, Runner
 from ._devices import Device, Devices
 from ._journal import Journal
 from ._kernel import Kernel, sys_of
+from ._loop import loop_over
 
 # All names that we give begin so; see _RULES.
 PREFIX = "lifeboat"
@@ -120,9 +121,8 @@ class Layers:
         self._active: dict[str, Group] = {}
         self._hushed = False
 
-    def build(self, discover: t.Callable[[Layers], Devices]) -> Devices:
-        """Build all that can be built, and return what there is then. discover: looks at all block devices."""
-        devices = discover(self)
+    def build(self, devices: Devices, discover: t.Callable[[Layers], Devices]) -> Devices:
+        """Build all that can be built on these, and return what there is then. discover: looks at all block devices."""
         for _round in range(_ROUNDS):
             built = [step(devices) for step in (self._explain, self._unlock, self._assemble, self._activate)]
             if not any(built):
@@ -165,8 +165,8 @@ class Layers:
         os.ftruncate(fd, _ROOM)
         os.close(fd)
         self._load("loop", "dm_snapshot")
-        loop = self.run(["losetup", "--find", "--show", "--", cow]).out.strip()
-        self.run(["dmsetup", "create", name, "--table", f"0 {device.size // 512} snapshot {device.path} {loop} N 8"])
+        with loop_over(cow, read_only=False) as loop:
+            self.run(["dmsetup", "create", name, "--table", f"0 {device.size // 512} snapshot {device.path} {loop} N 8"])
         self.hidden[f"/dev/mapper/{name}"] = device.path
         return f"/dev/mapper/{name}"
 
@@ -184,7 +184,7 @@ class Layers:
 
     def _load(self, *modules: str) -> None:
         for module in modules:
-            if module not in self._loaded:
+            if module not in self._loaded and not os.path.isdir(f"/sys/module/{module}"):
                 # Not every rescue system has udev or the kernel load what is asked for.
                 self._loaded.add(module)
                 self.run(["modprobe", "-q", module], check=False)
@@ -214,7 +214,7 @@ class Layers:
                     self.journal.announce(do="crypt", name=name)
                     opened = next((key for key in keys if self._open(key, over, name)), None)
                 except (CommandFailed, OSError) as exc:
-                    self.why[device.path] = f"It is locked, and cannot be opened: {_last(str(exc))}"
+                    self.why[device.path] = f"It is locked, and cannot be opened: {_reason(exc)}"
                     continue
                 if opened:
                     del self.why[device.path]
@@ -270,7 +270,7 @@ class Layers:
             self.run(["mdadm", "--assemble", "--run", *(["--readonly"] if self.overlays else []), node, *nodes])
         except (CommandFailed, OSError) as exc:
             for member in members:
-                self.why[member.path] = f"Its array cannot be started: {_last(str(exc))}"
+                self.why[member.path] = f"Its array cannot be started: {_reason(exc)}"
             return False
         return True
 
@@ -380,15 +380,23 @@ class Layers:
             done = self.run(["lvm", "vgchange", *config, "--activate", "y", "--poll", "n", *partial, name], check=False)
         except (CommandFailed, OSError) as exc:
             for device in on:
-                self.why[device.path] = f"Its volume group {group['vg_name']} cannot be activated: {_last(str(exc))}"
+                self.why[device.path] = f"Its volume group {group['vg_name']} cannot be activated: {_reason(exc)}"
             return False
         paths = {volume["lv_uuid"]: volume["lv_dm_path"] for now in self._report(nodes) if now["vg_name"] == name
                  for volume in now["lv"] if volume["lv_active"] == "active"}
         self._learn(group, layer, paths)
+        if self.overlays:
+            self._freeze(name)
         if done.rc != 0:
             for device in on:
                 self.why[device.path] = f"Not all of its volume group {group['vg_name']} can be activated: {_last(done.err)}"
         return bool(paths)
+
+    def _freeze(self, group: str) -> None:
+        """Have volumes whose halves are not the same stay so, or what there is to copy would fill the overlays."""
+        for line in self.run(["dmsetup", "ls", "--target", "raid"], check=False).out.splitlines():
+            if _is_volume_of(group, line):
+                self.run(["dmsetup", "message", line.split()[0], "0", "frozen"], check=False)
 
     def _learn(self, group: dict[str, t.Any], layer: str, paths: t.Mapping[str, str]) -> None:
         """Note what the volumes of a group are. paths: UUID of a volume to its device."""
@@ -417,8 +425,6 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
         run(["udevadm", "control", "--reload"], check=False)
     elif kind == "overlay":
         _remove_mapping(run, kernel, step["name"])
-        for line in run(["losetup", "--noheadings", "--output", "NAME", "--associated", step["cow"]], check=False).out.split():
-            run(["losetup", "--detach", line])
         with contextlib.suppress(FileNotFoundError):  # announced, and not made
             os.unlink(step["cow"])
     elif kind == "crypt":
@@ -471,10 +477,10 @@ STEPS = ("rules", "overlay", "crypt", "aside", "group", "array", "start", "auto"
 
 
 def _remove_mapping(run: Runner, kernel: Kernel, name: str) -> None:
-    node = f"/dev/mapper/{name}"
-    if _is_mapped(run, name):
-        _remove_above(run, kernel, node)
-        run(["dmsetup", "remove", "--retry", name])
+    _remove_above(run, kernel, f"/dev/mapper/{name}")
+    done = run(["dmsetup", "remove", "--retry", name], check=False)
+    if done.rc != 0 and _is_mapped(run, name):
+        raise CommandFailed(f"The mapping {name} cannot be removed: {_last(done.err)}")
 
 
 def _is_mapped(run: Runner, name: str) -> bool:
@@ -483,9 +489,12 @@ def _is_mapped(run: Runner, name: str) -> bool:
 
 def _volumes(run: Runner, group: str) -> list[str]:
     """Names of the mappings of a volume group."""
-    start = re.compile(re.escape(_mapper(group, "")) + "[^-]")
-    lines = run(["dmsetup", "ls"], check=False).out.splitlines()
-    return [line.split()[0] for line in lines if start.match(line)]
+    return [line.split()[0] for line in run(["dmsetup", "ls"], check=False).out.splitlines() if _is_volume_of(group, line)]
+
+
+def _is_volume_of(group: str, name: str) -> bool:
+    """Whether a mapping, or the line of dmsetup that begins with its name, is one of a volume group."""
+    return re.match(re.escape(_mapper(group, "")) + "[^-]", name) is not None
 
 
 def _remove_above(run: Runner, kernel: Kernel, node: str, own: t.Container[str] = ()) -> None:
@@ -541,6 +550,10 @@ def _number(values: t.Mapping[str, t.Any], key: str) -> int:
         return int(values.get(key) or 0)
     except ValueError:
         return 0
+
+
+def _reason(exc: Exception) -> str:
+    return _last(exc.strerror or "" if isinstance(exc, OSError) else str(exc))
 
 
 def _last(text: str) -> str:

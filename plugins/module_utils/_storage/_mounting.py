@@ -132,7 +132,7 @@ class Storage:
             return
         looking.begin("", {})
         try:
-            self._build(journal, _layers.Layers(self.run, self.kernel, looking, "look", self.keys, standing=[journal.layers]))
+            self._build(self.devices, journal, _layers.Layers(self.run, self.kernel, looking, "look", self.keys, standing=[journal.layers]))
         finally:
             _layers.undo_all(self.run, self.kernel, looking)
 
@@ -143,8 +143,8 @@ class Storage:
             _layers.undo_all(self.run, self.kernel, looking)
         return looking
 
-    def _build(self, journal: Journal, layers: _layers.Layers) -> None:
-        self.devices = layers.build(lambda built: self._discover(journal, built))
+    def _build(self, devices: Devices, journal: Journal, layers: _layers.Layers) -> None:
+        self.devices = layers.build(devices, lambda built: self._discover(journal, built))
         self._read()
 
     def _discover(self, journal: Journal, built: Built) -> Devices:
@@ -368,7 +368,7 @@ class Storage:
                 stack = _layers.Layers(self.run, self.kernel, journal, "target", self.keys, overlays=mode == "ro", wanted=layers,
                                        partial=self.partial)
                 place = self._place(chosen)
-                self._build(journal, stack)
+                self._build(self._discover(journal, stack), journal, stack)
                 built = next((system for system in self.systems if self._place(system) == place), None)
                 if built is None:
                     raise TargetError(f"{chosen} cannot be found any more when its arrays and volumes are activated.")

@@ -120,7 +120,7 @@ def test_what_is_empty_hides_nothing_behind_it():
     run = Tools(disks, "DEVNAME=/dev/sdb\nTYPE=ext4\n\nDEVNAME=/dev/sde\nTYPE=xfs")
     found = _devices.discover(run, Said({}), (), _devices.Standing())
     assert [device.type for device in found] == ["", "ext4", "", "", "xfs", ""]
-    assert [call[0] for call in run.calls] == ["lsblk", "wipefs", "blkid"]
+    assert [call[0] for call in run.calls] == ["lsblk", "blkid", "wipefs", "blkid"]
 
 
 def test_what_blkid_is_confused_by_hides_nothing_behind_it():

@@ -11,6 +11,8 @@ by a verifier that uses nothing of the collection.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -24,7 +26,16 @@ import pytest
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils import _run, _target
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, Busy, LifeboatError, TargetError
-from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _apart, _devices, _journal, _kernel, _layers, _lock, _mounting
+from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import (
+    _apart,
+    _devices,
+    _journal,
+    _kernel,
+    _layers,
+    _lock,
+    _loop,
+    _mounting,
+)
 
 
 def sh(script, *args, before=()):
@@ -458,19 +469,49 @@ def test_the_lock_is_held_as_long_as_a_command_goes_on(tmp_path):
         pass
 
 
-def test_what_no_overlay_can_be_made_over_is_told(tmp_path):
-    class Fails(_run.Runner):
-        def __call__(self, argv, **options):
-            if argv[0] == "losetup":
-                raise _run.CommandFailed("losetup failed with exit code 1: cannot find an unused loop device")
-            return _run.Result(1 if argv[:2] == ["dmsetup", "info"] else 0, "", "")
+def test_what_no_overlay_can_be_made_over_is_told(tmp_path, monkeypatch):
+    def run(argv, **options):
+        return _run.Result(1 if argv[:2] == ["dmsetup", "info"] else 0, "", "")
 
+    def ioctl(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
     locked = [_devices.Device(f"/dev/no{number}", f"0:{number}", "disk", 1 << 20, tag={"TYPE": "crypto_LUKS", "UUID": f"u{number}"})
               for number in range(2)]
     found = _devices.Devices(locked)
-    layers = _layers.Layers(Fails(), _kernel.Kernel(), _journal.Journal(str(tmp_path)), "look", [_layers.Key(passphrase="x")])
-    assert [device.unsupported for device in layers.build(lambda built: found)] == [
-        "It is locked, and cannot be opened: losetup failed with exit code 1: cannot find an unused loop device"] * 2
+    layers = _layers.Layers(run, _kernel.Kernel(), _journal.Journal(str(tmp_path)), "look", [_layers.Key(passphrase="x")])
+    assert [device.unsupported for device in layers.build(found, lambda built: found)] == [
+        "It is locked, and cannot be opened: No space left on device"] * 2
+
+
+def test_a_loop_device_goes_by_itself(tmp_path, monkeypatch):
+    """Also of a kernel that does not know the newest call, and where we are killed."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1 << 20))
+
+    def look(device):
+        return sh('losetup --noheadings --raw --output BACK-FILE,RO,AUTOCLEAR "$1"', device)
+
+    for newest in (True, False):
+        for read_only in (True, False):
+            with _loop.loop_over(str(path), read_only) as device:
+                assert look(device) == f"{path} {read_only:d} 1"
+            assert sh('losetup --associated "$1"', path) == ""
+        if newest:
+            monkeypatch.setattr(_loop, "_LOOP_CONFIGURE", 0x4CFF)
+    held, closing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with _loop.loop_over(str(path)):
+            os.write(closing, b"x")
+            select.select([], [], [], 60)
+        os._exit(0)
+    os.read(held, 1)
+    assert sh('losetup --associated "$1"', path) != ""
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    assert sh('losetup --associated "$1"', path) == ""
 
 
 def test_a_namespace_of_somebody_else(disk):
