@@ -183,6 +183,58 @@ def test_locked_containers_are_told(zoo: Zoo) -> None:
     assert there.written() == {}
 
 
+# A server of keys in the rescue system itself: tang, which serves one connection, and a program that hands it each.
+TANG = """
+set -e
+mkdir /run/tang
+/usr/libexec/tangd-keygen /run/tang
+setsid python3 -c '
+import socketserver, subprocess
+class Tang(socketserver.BaseRequestHandler):
+    def handle(self):
+        subprocess.run(["/usr/libexec/tangd", "/run/tang"], stdin=self.request, stdout=self.request)
+socketserver.TCPServer(("127.0.0.1", 7500), Tang).serve_forever()
+' </dev/null >/run/tang/log 2>&1 & echo $! > /run/tang/pid
+for _ in $(seq 100); do
+    if curl -sf http://127.0.0.1:7500/adv >/dev/null; then exit; fi
+    sleep 0.1
+done
+cat /run/tang/log
+exit 1
+"""
+BIND = """
+set -e
+lvm vgchange -qq --activate y vg0
+printf 'open sesame' | clevis luks bind -y -k - -d /dev/vg0/root_enc tang '{"url": "http://127.0.0.1:7500"}'
+lvm vgchange -qq --activate n vg0
+"""
+
+
+def test_a_container_is_opened_by_clevis(zoo: Zoo) -> None:
+    with zoo.plugged("luks-on-lv") as there:
+        guest = there.guest
+        guest.run(TANG)
+        try:
+            guest.run(BIND)
+            [_passphrase, key_file] = keys(there)
+            luks = [{"clevis": True}, key_file]
+            done = call(guest, "storage_mount", luks=luks)
+            assert done.get("changed"), done
+            assert {path: each[1] for path, each in mounted(guest).items()} == {
+                mount.path: mount.uuid for mount in there.image.systems[0].mounts}
+            used = {each["uuid"]: each["key"] for each in call(guest, "storage_info", luks=luks)["containers"]}
+            assert used == {there.image.contents[2].uuid: "clevis", there.image.contents[3].uuid: "key file /run/key1"}
+            assert call(guest, "storage_mount", state="unmounted")["clean"]
+            assert there.left() == []
+        finally:
+            guest.run("kill $(cat /run/tang/pid); rm -r /run/tang")
+        # Nobody answers.
+        [locked] = [each for each in call(guest, "storage_info", luks=[{"clevis": True}])["filesystems"]
+                    if each["uuid"] == there.image.contents[2].uuid]
+        assert locked["reason"] == f"It is locked: none of the keys that were given opens it (clevis: {locked['device']} could not be opened.)."
+        assert there.left() == []
+
+
 def test_what_is_mounted_over_overlays_can_be_looked_at(zoo: Zoo) -> None:
     with zoo.plugged("luks-on-lv") as there:
         luks = keys(there)

@@ -212,7 +212,7 @@ class Layers:
                 try:
                     over = self._over(device)
                     self.journal.announce(do="crypt", name=name)
-                    opened = next((key for key in keys if self._open(key, over, name)), None)
+                    opened = next((key for key in keys if self._open(key, device, over, name)), None)
                 except (CommandFailed, OSError) as exc:
                     self.why[device.path] = f"It is locked, and cannot be opened: {_reason(exc)}"
                     continue
@@ -223,19 +223,17 @@ class Layers:
                     built = True
         return built
 
-    def _open(self, key: Key, device: str, name: str) -> bool:
+    def _open(self, key: Key, device: Device, over: str, name: str) -> bool:
         if key.clevis:
-            done = self.run(["clevis", "luks", "unlock", "-d", device, "-n", name], check=False)
+            done = self.run(["clevis", "luks", "unlock", "-d", over, "-n", name], check=False)
         else:
             # A passphrase goes in by standard input; one with a line feed at its end is none.
-            done = self.run(["cryptsetup", "open", "--type", "luks", "--tries", "1", "--key-file", key.key_file or "-", "--", device,
-                             name], stdin=key.passphrase, check=False)
+            done = self.run(["cryptsetup", "open", "--type", "luks", "--tries", "1", "--key-file", key.key_file or "-", "--", over, name],
+                            stdin=key.passphrase, check=False)
         if done.rc != 0:
-            self._failed(device, f"It is locked: none of the keys that were given opens it ({key}: {_last(done.err)}).")
+            why = _last(done.err).replace(over, device.name).replace(device.path, device.name)
+            self.why[device.path] = f"It is locked: none of the keys that were given opens it ({key}: {why})."
         return done.rc == 0
-
-    def _failed(self, path: str, why: str) -> None:
-        self.why[self.hidden.get(path, path)] = why
 
     # Arrays ---------------------------------------------------------------------------------------------------------
 
