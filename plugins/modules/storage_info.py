@@ -43,6 +43,8 @@ seealso:
 """
 
 EXAMPLES = r"""
+# web1.rescue is a host from here on where the role enter_rescue has brought it up in the same run:
+# ansible-playbook -i inventory lifeboat.rescue.enter this.yml -e rescue_hosts=web1
 - name: See what is on the disks
   hosts: web1.rescue
   gather_facts: false
@@ -51,15 +53,26 @@ EXAMPLES = r"""
       lifeboat.rescue.storage_info:
       register: storage
 
-    - name: Find those in an encrypted container, too
-      lifeboat.rescue.storage_info:
-        luks:
-          - passphrase: "{{ web1_disk_passphrase }}"
-      register: storage
-
     - name: Show them
       ansible.builtin.debug:
         msg: "{{ storage.systems }}"
+
+- name: See what is in an encrypted container, too
+  hosts: web1.rescue
+  gather_facts: false
+  vars:
+    web1_disk_passphrase: "{{ lookup('ansible.builtin.env', 'WEB1_DISK_PASSPHRASE') }}"
+  tasks:
+    - name: Find the installed systems
+      lifeboat.rescue.storage_info:
+        luks:
+          - passphrase: "{{ web1_disk_passphrase }}"
+      register: opened
+      when: web1_disk_passphrase | length > 0
+
+    - name: Show the containers
+      ansible.builtin.debug:
+        msg: "{{ opened.containers | default('WEB1_DISK_PASSPHRASE is not set.') }}"
 """
 
 RETURN = r"""

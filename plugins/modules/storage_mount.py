@@ -111,6 +111,8 @@ seealso:
 """
 
 EXAMPLES = r"""
+# web1.rescue is a host from here on where the role enter_rescue has brought it up in the same run:
+# ansible-playbook -i inventory lifeboat.rescue.enter this.yml -e rescue_hosts=web1 -e rescue_mount=false
 - name: Look into the installed system
   hosts: web1.rescue
   gather_facts: false
@@ -120,8 +122,8 @@ EXAMPLES = r"""
         state: mounted
         mode: ro
 
-    - name: Read its log
-      ansible.builtin.command: tail -n 50 /mnt/target/var/log/syslog
+    - name: Read its fstab
+      ansible.builtin.command: cat /mnt/target/etc/fstab
       changed_when: false
 
     - name: Unmount it

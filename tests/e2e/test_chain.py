@@ -127,14 +127,17 @@ def test_bad_input_fails_before_anything_goes_down(world: World) -> None:
 
 
 def test_a_failed_repair_leaves_it_in_rescue_unmounted(world: World, tmp_path: Path) -> None:
-    """And the next run, with the cause mended, goes on from there without another boot into rescue."""
+    """And the next run, with the cause mended, goes on from there without another boot into rescue.
+
+    The first one mounts for reading only, where modules run all the same, with a /tmp in memory.
+    """
     host = world.hosts["web1"]
     tasks = tmp_path / "tasks.yml"
-    tasks.write_text("- name: Touch a file inside\n  ansible.builtin.copy:\n    content: x\n    dest: /root/was-here\n"
+    tasks.write_text("- name: Touch a file inside\n  ansible.builtin.copy:\n    content: x\n    dest: '{{ place }}/was-here'\n"
                      "    mode: '0600'\n- name: Fail\n  ansible.builtin.fail:\n    msg: on purpose\n"
                      "  when: fail_on_purpose | default(true) | bool\n")
-    job = ("lifeboat.rescue.rescue", "-e", "rescue_hosts=web1", "-e", f"rescue_tasks={tasks}")
-    done = world.ansible_playbook(*job)
+    job = ("lifeboat.rescue.rescue", "-e", "rescue_hosts=web1", "-e", f"rescue_tasks={tasks}", "-e", "place=/root")
+    done = world.ansible_playbook(*job, "-e", "place=/tmp", "-e", "mount_and_chroot_mode=ro")
     said = " ".join(done.stdout.split())
     assert done.returncode == 2 and "web1 stays in rescue, unmounted" in said and "on purpose" in said, done.stdout
     assert [boot.kind for boot in host.machine.boots] == ["rescue"]

@@ -420,8 +420,8 @@ class Common:
         if dirty:
             raise TargetError(f"Something of the installed system of {record.server} is still in use in the rescue system: "
                               f"{'; '.join(dirty[:20])}.", state="The server stays in rescue; nothing was changed.",
-                              todo="Unmount it (lifeboat.rescue.storage_mount with state=unmounted; the playbook "
-                                   "lifeboat.rescue.leave does that too), or run this with force=true and lose what is not written.",
+                              todo="Run the playbook lifeboat.rescue.leave, which unmounts it first (as lifeboat.rescue.storage_mount with "
+                                   "state=unmounted does, in the rescue system), or run this with force=true and lose what is not written.",
                               details={"mounts": dirty})
 
     # -- results

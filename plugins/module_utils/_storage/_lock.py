@@ -107,7 +107,8 @@ class Job:
             return
         raise Busy(f"The target belongs to another job, {owner}, since {_age(note.get('since'))}; its last call was "
                    f"{_age(note.get('last'))} ago.", "This call changed nothing.",
-                   "Wait until that has ended; or, if it is dead, set take_over=true.", {"owner": owner})
+                   "Wait until that has ended; or, if it is dead, set take_over=true (mount_and_chroot_take_over=true, "
+                   "exit_rescue_take_over=true of the roles).", {"owner": owner})
 
     def hold(self) -> None:
         """Note that the target is this job's, and that it has called."""

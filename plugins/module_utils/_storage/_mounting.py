@@ -36,7 +36,8 @@ _EXT_ONLY = ("acl", "noacl", "user_xattr", "nouser_xattr")
 _BY_KERNEL = ("dev", "proc", "sys")
 
 # Runs in the new namespace, which propagates nothing. $1: the root. $2: which of its directories get the rescue's own.
-# $3: whether it has a /run. $4: file to be seen as resolv.conf, $5: where. $6: the policy-rc.d to be hidden.
+# $3: whether it has a /run. $4: file to be seen as resolv.conf, $5: where. $6: the policy-rc.d to be hidden. $7: its /tmp,
+# where that is to be in memory.
 #
 # /run is a fresh tmpfs: package scripts must not find the rescue system's pid files (they would stop its sshd) nor its
 # systemd, and daemons of the target must not write there. udev and LVM keep their state in it.
@@ -64,6 +65,7 @@ if [ -n "$6" ]; then
   chmod 0755 "$1/run/policy-rc.d"
   mount --bind "$1/run/policy-rc.d" "$6"
 fi
+if [ -n "$7" ]; then mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$7"; fi
 mount --move "$1" /
 """
 
@@ -216,7 +218,8 @@ class Storage:
                       if device.type and not device.below and (device.used or self._unread(device))]
             raise TargetError(" ".join(["No installed system was found.", *(["Not looked into:"] if hidden else []), *hidden]),
                               "Nothing was mounted.",
-                              "See what lifeboat.rescue.storage_info tells about the disks.",
+                              "See what lifeboat.rescue.storage_info tells about the disks. Where this is no rescue system, "
+                              "enter one first.",
                               {"filesystems": [f"{device.name}: {self._why(device)}" for device in self.devices
                                                if device.type]})
         device = self.devices.named(wanted) if wanted.startswith("/dev/") else None
@@ -485,6 +488,8 @@ class Storage:
         resolver, at, note = self._resolver(path, "run" in real)
         notes += [note] if note else []
         policy = self._policy(path) if "run" in real else ""
+        # What runs in what cannot be written to (Ansible's modules do) needs a place for its files all the same.
+        scratch = f"{path}/tmp" if journal.wanted["mode"] == "ro" and _is_directory(path, "tmp") else ""
         file = os.path.join(self.run_dir, _target.NAMESPACE)
         journal.announce(do="namespace", file=file)
         for name in (_target.NAMESPACE, _target.NAMESPACE_ROOT):
@@ -497,7 +502,7 @@ class Storage:
         self.run(["mount", "--make-private", file])
         self.run(["unshare", f"--mount={file}", "--propagation", "private", "--", "/bin/sh", "-c", _FURNISH, "sh", path,
                   " ".join(name for name in real if name in _BY_KERNEL), "yes" if "run" in real else "no",
-                  resolver, at, policy])
+                  resolver, at, policy, scratch])
         return file, notes
 
     def _resolver(self, path: str, has_run: bool) -> tuple[str, str, str]:
@@ -640,7 +645,7 @@ class Storage:
         listing = ", ".join(map(str, found))
         if not kill:
             raise Busy(f"The target is in use: {listing}.", "Nothing was unmounted.",
-                       "End these processes, or set kill_processes=true.",
+                       "End these processes, or set kill_processes=true (exit_rescue_kill_processes=true of the role).",
                        {"processes": [{"pid": process.pid, "command": process.command} for process in found]})
         for number in (signal.SIGTERM, signal.SIGKILL):
             for process in users():

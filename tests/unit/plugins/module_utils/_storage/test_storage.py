@@ -419,6 +419,20 @@ def test_commands_inside_have_what_they_need_and_outside_sees_nothing(disk):
     alone(work)
 
 
+def test_what_is_read_only_has_a_tmp_in_memory(disk):
+    def work():
+        world = World(disk)
+        storage().mount("/mnt/target", "ro", f"{disk}p2", force=True)
+        run = _run.Runner(timeout=20)
+        assert _target.inside(run, "/mnt/target", ["sh", "-c", "echo x > /x; echo x > /tmp/x; cat /tmp/x"], check=False).out == "x\n"
+        assert _target.inside(run, "/mnt/target", ["cat", "/tmp/x"]).out == "x\n"  # for the next command, too
+        assert os.listdir("/mnt/target/tmp") == []
+        storage().unmount()
+        world.assert_clean()
+
+    alone(work)
+
+
 def test_who_keeps_it_busy_is_named_and_ended(disk):
     def work():
         world = World(disk)
