@@ -17,8 +17,8 @@ What is there: `python -m disks --list`, and zoo.py. How it is made: build.py. W
 from .describe import Content, Disk, Image, Mount, Secret, System
 from .guest import CommandError, Guest
 from .session import There, Zoo
-from .verify import File, Snapshot, changed, listing, same, snapshot
+from .verify import File, Snapshot, all_files, altered, changed, listing, same, snapshot
 from .zoo import IMAGES
 
 __all__ = ["IMAGES", "CommandError", "Content", "Disk", "File", "Guest", "Image", "Mount", "Secret", "Snapshot", "System",
-           "There", "Zoo", "changed", "listing", "same", "snapshot"]
+           "There", "Zoo", "all_files", "altered", "changed", "listing", "same", "snapshot"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import queue
 import re
@@ -28,8 +29,9 @@ from pathlib import Path
 from lifeboat_lab import grub, recipe
 from lifeboat_lab.images import Images, LabError
 from lifeboat_lab.images import ensure as ensure_lab
-from lifeboat_lab.machine import Machine
+from lifeboat_lab.machine import Machine, overlay
 
+from . import verify
 from .describe import Image
 from .guest import Guest
 from .trees import Debian
@@ -39,6 +41,7 @@ MACHINES = 2
 TOOLS = ("bcache-tools", "makefs", "zfs-test")
 KEPT = re.compile(r"\./(?:usr/)?(?:sbin/(?:make-bcache|makefs|ztest)|lib64/[^/]*|lib/x86_64-linux-gnu/[^/]*\.so[^/]*)")
 KEPT_DAYS = 7  # of images that another state of the recipes made
+FILES = "files.json"
 LIMIT = 900  # seconds for one image; under emulation beside much else
 BUILDER = Path(__file__).with_name("builder.sh")
 MIB = 1024 * 1024
@@ -53,6 +56,11 @@ class Golden:
     def disks(self, image: Image) -> list[Path]:
         """Return its disks, raw; also those that are not there, in the image's story."""
         return [self._directories[image.of or image.name] / f"disk{number}.img" for number in range(len(image.disks))]
+
+    def files(self, image: Image) -> verify.Listings:
+        """Return what is on them, but for what is to be replayed: of images that were pulled out there is no listing."""
+        found = json.loads((self._directories[image.of or image.name] / FILES).read_text())
+        return [(kind, uuid, {path: verify.File(*values) for path, values in files.items()}) for kind, uuid, files in found]
 
 
 def ensure(images: Iterable[Image], catalogue: dict[str, Image], say: Callable[[str], None] = lambda line: None,
@@ -79,7 +87,7 @@ def ensure(images: Iterable[Image], catalogue: dict[str, Image], say: Callable[[
 
 def _hash(image: Image) -> str:
     """Return what tells one state of a recipe from another."""
-    digest = hashlib.sha256(_used(image.recipe).encode())
+    digest = hashlib.sha256((_used(image.recipe) + verify.LIST + verify.LIST_ALL).encode())
     digest.update(repr((image.recipe, [disk.size for disk in image.disks], image.pulled)).encode())
     for name, tree in sorted(image.trees.items()):
         digest.update(name.encode() + b"\0" + tree.state())
@@ -162,6 +170,8 @@ def _work(scratch: Path, work: queue.SimpleQueue[Image], places: dict[str, Path]
     try:
         with Machine(f"builder{scratch.name}", [], scratch / "machine", images=lab, hotplug=True, memory=768) as machine, \
                 contextlib.closing(Guest(machine, scratch)) as guest, contextlib.suppress(queue.Empty):  # all are built
+            # another machine has them too, and a disk that is written to belongs to one
+            tools = overlay(tools, scratch / "tools.qcow2") if tools else None
             _prepare(guest, tools)
             while True:
                 image = work.get_nowait()
@@ -178,10 +188,11 @@ def _work(scratch: Path, work: queue.SimpleQueue[Image], places: dict[str, Path]
 
 
 def _prepare(guest: Guest, tools: Path | None) -> None:
-    """Boot the machine, and make it ready for recipes."""
+    """Boot the machine, and make it ready for recipes. tools: a disk of its own."""
     guest.boot()
-    # arrays are put together by the recipes, and by nobody else
-    guest.run("ln -s /dev/null /etc/udev/rules.d/64-md-raid-assembly.rules; udevadm control --reload; mkdir /build /target /tools")
+    # arrays and volume groups are put together by the recipes, and by nobody else
+    guest.run("for rule in 64-md-raid-assembly.rules 69-lvm.rules; do ln -s /dev/null /etc/udev/rules.d/$rule; done; "
+              "udevadm control --reload; mkdir /build /target /tools")
     if tools:
         guest.machine.plug("tools", tools, serial="tools")
         guest.run(f"set -e; {FIND}\nmount -t erofs -o ro $(find_disk tools) /tools; for name in build dev proc; do "
@@ -212,6 +223,8 @@ def _make(image: Image, guest: Guest, directory: Path) -> Path:
         script.append("done_")
     try:
         guest.run("bash -s", stdin="\n".join(script).encode(), timeout=LIMIT)
+        # for whoever wants to know whether they are still as they were; what was pulled out has things to come
+        files = None if image.pulled else verify.all_files(guest, image)
     finally:
         for number in range(len(image.disks)):
             guest.machine.unplug(f"d{number}")
@@ -229,6 +242,8 @@ def _make(image: Image, guest: Guest, directory: Path) -> Path:
     for path in directory.iterdir():
         _make_sparse(path)
         path.chmod(0o444)
+    if files is not None:
+        (directory / FILES).write_text(json.dumps(files))
     return directory
 
 

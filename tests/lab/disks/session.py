@@ -59,15 +59,17 @@ class There:
 
     devices: number of each disk that is there to its path in the machine (of several paths: all of them, with a blank
     between). layers: number of each disk to the file that takes what is written to it (qcow2, over the golden image); a
-    machine can be made of them when it is unplugged. before: the machine as it was when it had just been plugged in.
+    machine can be made of them when it is unplugged. golden: what they lie over. before: the machine as it was when it had
+    just been plugged in.
     """
 
-    def __init__(self, image: Image, guest: Guest, devices: dict[int, str], layers: dict[int, Path]):
+    def __init__(self, image: Image, guest: Guest, devices: dict[int, str], layers: dict[int, Path], golden: build.Golden):
         self.image = image
         self.guest = guest
         self.devices = devices
         self.before: Snapshot = snapshot(guest)
         self.layers = layers
+        self.golden = golden
 
     def left(self) -> list[str]:
         """Return in sentences what differs in the machine from when the image was plugged in; none: nothing."""
@@ -132,7 +134,8 @@ class Zoo:
         """
         image = IMAGES[name]
         self._obey(active)
-        golden = build.ensure([image], IMAGES, self._say).disks(image)
+        golden = build.ensure([image], IMAGES, self._say)
+        disks = golden.disks(image)
         self._number += 1
         place = self._workdir / f"{self._number}-{name}"
         place.mkdir()
@@ -140,11 +143,11 @@ class Zoo:
         try:
             for number in image.present:
                 disk = image.disks[number]
-                layer = overlay(golden[number], place / f"disk{number}.qcow2")
+                layer = overlay(disks[number], place / f"disk{number}.qcow2")
                 self.machine.plug(f"d{number}", layer, bus=disk.bus, serial=image.serial(number), wwn=disk.wwn,
                                   bad_sectors=[offset // 512 for offset in disk.bad], paths=disk.paths)
                 layers[number] = layer
-            yield There(image, self.guest, self._wait_for(image), layers)
+            yield There(image, self.guest, self._wait_for(image), layers, golden)
         finally:
             self._take_out(layers, asked=sys.exc_info()[0] is None)
 

@@ -8,14 +8,16 @@
     …
     assert same(before, snapshot(guest)) == []
 
-and with listing and changed, which files of a file system are no longer as they were.
+and with listing and changed, or all_files and altered, which files are no longer as they were.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any, NamedTuple
 
+from .describe import Image
 from .guest import Guest
 
 
@@ -46,6 +48,9 @@ class File(NamedTuple):
     digest: str
     xattrs: dict[str, str]
 
+
+# Of each file system: type, UUID, path to file.
+Listings = list[tuple[str, str, dict[str, File]]]
 
 # Runs in the machine.
 LOOK = r"""
@@ -98,22 +103,22 @@ if any(device["fstype"] == "LVM2_member" for device in walk(tree)):
 print(json.dumps(found))
 """
 
-# Runs in the machine, in a mount namespace of its own.
+# Runs in the machine, in a mount namespace of its own: all files of a file system, which is mounted so that nothing is
+# replayed.
 LIST = r"""
-import hashlib, json, os, stat, subprocess, sys
+import hashlib, json, os, re, stat, subprocess, sys
 
-kind, options, device = sys.argv[1:]
-subprocess.run(["mount", "-t", "tmpfs", "none", "/mnt"], check=True)
-os.mkdir("/mnt/list")
-subprocess.run(["mount", "-t", kind, "-o", options, device, "/mnt/list"], check=True)
-base = b"/mnt/list"
-files = {}
-letters = {stat.S_IFREG: "-", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p",
+QUIET = {"ext2": "noload", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "rescue=nologreplay,subvolid=5",
+         "vfat": "", "f2fs": "norecovery"}
+LETTERS = {stat.S_IFREG: "-", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p",
            stat.S_IFSOCK: "s"}
 
-def add(path):
+def quiet(*argv, stdin=b""):
+    return subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+def about(path):
     status = os.lstat(path)
-    letter, digest = letters[stat.S_IFMT(status.st_mode)], ""
+    letter, digest = LETTERS[stat.S_IFMT(status.st_mode)], ""
     if letter == "-":
         with open(path, "rb") as file:
             digest = hashlib.sha256(file.read()).hexdigest()
@@ -125,15 +130,116 @@ def add(path):
         xattrs = {name: os.getxattr(path, name, follow_symlinks=False).hex() for name in os.listxattr(path, follow_symlinks=False)}
     except OSError:
         xattrs = {}
-    files[os.fsdecode(path[len(base):]) or "/"] = (letter, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid,
-                                                  0 if letter == "d" else status.st_nlink,
-                                                  0 if letter == "d" else status.st_size, digest, xattrs)
+    return (letter, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, 0 if letter == "d" else status.st_nlink,
+            0 if letter == "d" else status.st_size, digest, xattrs)
 
-add(base)
-for folder, folders, names in os.walk(base):
-    for name in folders + names:
-        add(os.path.join(folder, name))
-print(json.dumps(files))
+def files(kind, device):
+    base = b"/mnt/list"
+    os.makedirs(base, exist_ok=True)
+    options = ",".join(filter(None, ["ro", QUIET[kind]]))
+    subprocess.run(["mount", "-t", "ext4" if kind in ("ext2", "ext3") else kind, "-o", options, device, base], check=True)
+    found = {"/": about(base)}
+    for folder, folders, names in os.walk(base):
+        for name in folders + names:
+            path = os.path.join(folder, name)
+            found[os.fsdecode(path[len(base):])] = about(path)
+    subprocess.run(["umount", base], check=True)
+    return found
+
+subprocess.run(["mount", "-t", "tmpfs", "none", "/mnt"], check=True)
+"""
+
+# Appended to LIST: the files of one device. argv: its type, its path.
+LIST_ONE = """
+print(json.dumps(files(*sys.argv[1:])))
+"""
+
+# Appended to LIST: the files of every file system that there is, also in arrays, volume groups and containers, which are
+# opened for it one after the other and closed again. Of groups of one name only one is open at a time.
+# argv: the UUIDs of containers, and the keys to them in hexadecimal digits.
+LIST_ALL = r"""
+secrets = json.loads(sys.argv[1])
+found, seen, undo = [], set(), []
+
+def devices():
+    tree = json.loads(quiet("lsblk", "--json", "--paths", "--output", "NAME,TYPE,FSTYPE,UUID").stdout)["blockdevices"]
+    todo, flat = tree, {}
+    while todo:
+        device = todo.pop(0)
+        todo += device.get("children", [])
+        flat[device["name"]] = device
+    return flat
+
+def note():
+    quiet("udevadm", "settle")
+    there = devices()
+    seen.intersection_update(there)
+    for name, device in there.items():
+        if name not in seen and device["fstype"] in QUIET and not device.get("children"):
+            seen.add(name)
+            found.append((device["fstype"], device["uuid"], files(device["fstype"], name)))
+
+def close(last=0):
+    while len(undo) > last:
+        quiet(*undo.pop())
+
+def assembled(state=""):
+    try:
+        with open("/proc/mdstat") as lines:
+            return set(re.findall(r"^(md\S+) : " + state, lines.read(), re.M))
+    except FileNotFoundError:
+        return set()
+
+def arrays():
+    if any(device["fstype"] == "linux_raid_member" for device in devices().values()):
+        for name in assembled("inactive"):
+            quiet("mdadm", "--stop", "/dev/" + name)
+        before = assembled()
+        quiet("mdadm", "--assemble", "--scan", "--run", "--readonly")
+        undo.extend(("mdadm", "--stop", "/dev/" + name) for name in assembled() - before)
+
+def containers():
+    for name, device in devices().items():
+        key = secrets.get(device["uuid"])
+        if key and not device.get("children"):
+            opened = "zoo-%d" % len(undo)
+            quiet("cryptsetup", "open", "--readonly", "--key-file", "-", name, opened, stdin=bytes.fromhex(key))
+            undo.append(("cryptsetup", "close", opened))
+
+def groups():
+    copies = []
+    for name, device in devices().items():
+        if device["fstype"] == "LVM2_member" and not device.get("children"):
+            copy = next((copy for copy in copies if device["uuid"] not in copy), None)
+            if copy is None:
+                copy = {}
+                copies.append(copy)
+            copy[device["uuid"]] = name
+    for copy in copies:
+        paths = ",".join(copy.values())
+        for uuid in quiet("vgs", "--devices", paths, "--noheadings", "-o", "vg_uuid").stdout.decode().split():
+            yield ("--devices", paths, "--select", "vg_uuid=" + uuid)
+
+def explore():
+    last = len(undo)
+    arrays()
+    containers()
+    note()
+    for group in list(groups()):
+        inner = len(undo)
+        quiet("vgchange", "-qq", "--activate", "y", *group)
+        undo.append(("vgchange", "-qq", "--activate", "n", *group))
+        note()
+        if any(device["fstype"] == "crypto_LUKS" and not device.get("children") for device in devices().values()):
+            explore()
+        close(inner)
+    close(last)
+
+try:
+    explore()
+finally:
+    close()
+print(json.dumps(found))
 """
 
 
@@ -152,14 +258,39 @@ def same(before: Snapshot, after: Snapshot) -> list[str]:
     return told
 
 
-def listing(guest: Guest, device: str, kind: str, options: str = "") -> dict[str, File]:
+def listing(guest: Guest, device: str, kind: str) -> dict[str, File]:
     """Return all files of a file system, which is mounted read-only for it, and without a replay of its journal."""
-    quiet = {"ext4": "ro,noload", "ext3": "ro,noload", "xfs": "ro,norecovery,nouuid", "btrfs": "ro,rescue=nologreplay"}.get(kind, "ro")
-    words = f"{quiet},{options}" if options else quiet
+    return _files(_look(guest, LIST + LIST_ONE, kind, device))
+
+
+def all_files(guest: Guest, image: Image) -> Listings:
+    """Return all files of all file systems of an image that is plugged in, whatever they lie in.
+
+    What has to be opened for it is closed again; but what is active afterwards is not what was, where that was inactive.
+    """
+    uuids = {content.where: content.uuid for content in image.contents}
+    keys = json.dumps({uuids[secret.where]: secret.key.hex() for secret in image.secrets})
+    return [(kind, uuid, _files(files)) for kind, uuid, files in _look(guest, LIST + LIST_ALL, keys)]
+
+
+def _look(guest: Guest, program: str, *arguments: str) -> Any:
     # the program comes by standard input, which unshare hands on
-    said = guest.run(f"unshare --mount python3 - '{kind}' '{words}' '{device}'", stdin=LIST.encode())
-    found: dict[str, list[Any]] = json.loads(said)
+    words = " ".join(shlex.quote(argument) for argument in arguments)
+    return json.loads(guest.run(f"unshare --mount python3 - {words}", stdin=program.encode(), timeout=300))
+
+
+def _files(found: dict[str, list[Any]]) -> dict[str, File]:
     return {path: File(*values) for path, values in found.items()}
+
+
+def altered(before: Listings, after: Listings) -> list[str]:
+    """Return in words what of the files in after is not as it was in before, which may have more file systems."""
+    told = []
+    for kind, uuid, files in after:
+        # of copies, the one that it is
+        was = [changed(known, files) for each, other, known in before if (each, other) == (kind, uuid)]
+        told += [f"{kind} {uuid}: {path}" for path in min(was, key=len)] if was else [f"{kind} {uuid} is new"]
+    return told
 
 
 def changed(before: dict[str, File], after: dict[str, File]) -> list[str]:
