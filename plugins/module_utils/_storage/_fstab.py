@@ -242,7 +242,7 @@ def _find(spec: str, vfstype: str, root: Device, devices: Devices, disks: t.Mapp
     if slash and kind in _BY:
         return _find_tagged(_BY[kind], _udev(name), root, devices)
     if slash and kind in ("by-id", "by-path"):
-        built = _find_built(name, devices) if kind == "by-id" else []
+        built = _visible(_find_built(name, devices), root, devices) if kind == "by-id" else []
         if built:
             return _one_of(built, root, "Several have this name")
         device = devices.linked(kind, name)
@@ -258,8 +258,8 @@ def _find(spec: str, vfstype: str, root: Device, devices: Devices, disks: t.Mapp
         return _find_mapped(spec, root, devices, disks, names)
     match = re.match(r"/dev/([^/]+)/([^/]+)\Z", spec)
     if match:
-        return _one_of(devices.volumes(match.group(1), match.group(2)), root, "Several volumes have this name",
-                       "No volume group that was found has such a volume.")
+        return _one_of(_visible(devices.volumes(match.group(1), match.group(2)), root, devices), root,
+                       "Several volumes have this name", "No volume group that was found has such a volume.")
     return None, "It names no device that this collection knows how to find."
 
 
@@ -292,7 +292,7 @@ def _find_array(spec: str, root: Device, devices: Devices, names: Names, parts: 
 
 def _find_mapped(spec: str, root: Device, devices: Devices, disks: t.Mapping[str, Device],
                  names: Names) -> tuple[Device | None, str]:
-    found = [device for device in devices if "vg" in device.facts and device.name == spec]
+    found = _visible([device for device in devices if "vg" in device.facts and device.name == spec], root, devices)
     source = names.crypttab.get(spec[len("/dev/mapper/"):])
     if found or source is None:
         return _one_of(found or [device for device in devices if "container" in device.facts and device.name == spec], root,
@@ -304,6 +304,12 @@ def _find_mapped(spec: str, root: Device, devices: Devices, disks: t.Mapping[str
         return None, f"Of {source}, which crypttab has for it: {reason}"
     opened = [device for device in devices if device.facts.get("container") == container.path]
     return (opened[0], "") if opened else (None, f"It is in {container.name}. {container.why or 'That is not open.'}")
+
+
+def _visible(volumes: list[Device], root: Device, devices: Devices) -> list[Device]:
+    """Those that the installed system can mean: of groups of the name of one that its root file system is on, only that one."""
+    own = {device.facts["vg"]: device.layer for device in devices.stack([root]) if "vg" in device.facts}
+    return [device for device in volumes if device.layer == own.get(device.facts.get("vg"), device.layer)]
 
 
 def _one_of(found: list[Device], root: Device, several: str, none: str = "") -> tuple[Device | None, str]:

@@ -80,6 +80,10 @@ class Key(t.NamedTuple):
     def __str__(self) -> str:
         return f"key file {self.key_file}" if self.key_file else "clevis" if self.clevis else "passphrase"
 
+    def __repr__(self) -> str:
+        """Which it is, without what is secret of it."""
+        return f"{self} for {self.device or 'any'}"
+
 
 class Group(t.NamedTuple):
     """A volume group that is active, or a part of one: its name, the devices with active volumes, and their PV UUIDs."""

@@ -16,7 +16,7 @@ import typing as t
 
 from .. import _target
 from .._errors import BadInput, Busy, LifeboatError, TargetError
-from .._run import Runner
+from .._run import CommandFailed, Runner
 from .._wait import Backoff, Wait
 from . import _fstab, _layers
 from ._devices import EXT, Built, Device, Devices, Standing, discover
@@ -34,6 +34,8 @@ _XFS_ONLY = ("uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota", "
 _EXT_ONLY = ("acl", "noacl", "user_xattr", "nouser_xattr")
 
 _BY_KERNEL = ("dev", "proc", "sys")
+# What the target's /run has from the beginning, see _FURNISH.
+_IN_RUN = ("lock", "lvm", "udev")
 
 # Runs in the new namespace, which propagates nothing. $1: the root. $2: which of its directories get the rescue's own.
 # $3: whether it has a /run. $4: file to be seen as resolv.conf, $5: where. $6: the policy-rc.d to be hidden. $7: its /tmp,
@@ -252,6 +254,9 @@ class Storage:
 
         Raise TargetError when a file system is missing without which the system is not the system, unless force.
         """
+        if system.content.unread and not force:
+            raise TargetError(f"The installed system {system} could not be read whole. {system.content.unread}", "Nothing was mounted.",
+                              "Set force=true to mount what was found of it.")
         first = next((entry for entry in system.fstab if entry.file == "/" and entry.status == _fstab.RESOLVED), None)
         top = system.subvolume.id if system.subvolume else 5 if system.root.type == "btrfs" else None
         plan = [self._planned(system.root, "/", first.option_list if first else [], mode, top)]
@@ -296,7 +301,7 @@ class Storage:
         options.append("nodev")
         if mode == "ro" and device.type in EXT:
             options.append("noload")
-        if mode == "ro" and device.type == "xfs":
+        if mode == "ro" and device.type in ("xfs", "f2fs"):
             options.append("norecovery")
         if mode == "ro" and device.type == "btrfs":
             options.append("nologreplay")
@@ -346,8 +351,9 @@ class Storage:
 
     def _mount(self, path: str, mode: str, system: str | None, force: bool, check: bool) -> dict[str, t.Any]:
         journal = Journal(self.run_dir)
-        wanted = {"path": path, "mode": mode}
-        if journal.result is not None and journal.wanted == wanted and self._stands(journal) and \
+        means = [name for name, given in (("force", force), ("degraded", self.degraded), ("partial", self.partial)) if given]
+        wanted = {"path": path, "mode": mode, "means": [*means, *map(repr, self.keys)], "lacks": False}
+        if journal.result is not None and self._is_wanted(journal, wanted) and self._stands(journal) and \
                 self._same(journal.result["system"], system):
             listing = self._listing(journal)
             return {**journal.result, "changed": False, "diff": {"before": listing, "after": listing}}
@@ -385,6 +391,8 @@ class Storage:
             result["mounts"] = self._mount_all(journal, path, mode, plan, left_out, force)
             result["namespace"], notes = self._make_namespace(journal, path)
             result["notes"] += notes
+            skipped = [(entry.spec, entry.file) for entry in chosen.fstab if entry.status == _fstab.SKIPPED]
+            journal.wanted["lacks"] = any((each["spec"], each["file"]) not in skipped for each in left_out)
         except (LifeboatError, OSError) as error:
             exc = error if isinstance(error, LifeboatError) else TargetError(f"Mounting failed: {error}.")
             try:
@@ -443,8 +451,16 @@ class Storage:
                 self.run(["blockdev", "--setro", device.path])
                 device.read_only = True
             journal.announce(do="mount", device=device.path, name=device.name, number=device.number, target=target, type=device.type)
-            self.run(["mount", "-t", planned.fstype, "-o", ",".join(planned.options), "--", device.path, target],
-                     timeout=1800)
+            try:
+                self.run(["mount", "-t", planned.fstype, "-o", ",".join(planned.options), "--", device.path, target],
+                         timeout=1800)
+            except CommandFailed as exc:
+                if planned.point == "/" or (_fstab.essential(planned.point) and not force) or self._mounted_at(target):
+                    raise
+                journal.steps.pop()
+                journal.save()
+                left_out.append({"spec": device.name, "file": planned.point, "reason": f"It cannot be mounted: {exc.what}"})
+                continue
             done.append(planned.is_mounted_as(path))
         return done
 
@@ -517,7 +533,9 @@ class Storage:
             status = _target.status(path, at, follow=False)
         except LifeboatError:
             at, status = "", None
-        if not (has_run and at.startswith("/run/")) and not (status and stat.S_ISREG(status.st_mode)):
+        # What the rescue system itself keeps in there is not to be written to.
+        in_memory = has_run and at.startswith("/run/") and at.split("/")[2] not in _IN_RUN
+        if not in_memory and not (status and stat.S_ISREG(status.st_mode) and not at.startswith("/run/")):
             return "", "", "The target's etc/resolv.conf leads to no file: names may not resolve in it."
         _target.create(self.run_dir, "resolv.conf", content, 0o644, (os.geteuid(), os.getegid()))
         return os.path.join(self.run_dir, "resolv.conf"), path + at, ""
@@ -534,7 +552,7 @@ class Storage:
             status = _target.status(path, at, follow=False)
         except LifeboatError:
             return ""
-        return path + at if status is not None and stat.S_ISREG(status.st_mode) else ""
+        return path + at if status is not None and stat.S_ISREG(status.st_mode) and not at.startswith("/run/") else ""
 
     # Unmounting -----------------------------------------------------------------------------------------------------
 
@@ -678,6 +696,13 @@ class Storage:
                 status = os.stat(step["file"])
                 return status.st_dev, status.st_ino
         return None
+
+    @staticmethod
+    def _is_wanted(journal: Journal, wanted: dict[str, t.Any]) -> bool:
+        """Whether what is mounted is what is wanted. Where something lacks, more may be had with more means, such as keys."""
+        was = journal.wanted
+        more = was["lacks"] and set(was["means"]) < set(wanted["means"])
+        return (was["path"], was["mode"]) == (wanted["path"], wanted["mode"]) and not more
 
     def _same(self, mounted: dict[str, t.Any], wanted: str | None) -> bool:
         return wanted is None or wanted in (mounted["id"], mounted["root"]) or \

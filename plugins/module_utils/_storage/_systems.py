@@ -55,8 +55,8 @@ class Content:
     """What one file system was found to hold.
 
     unread: why it could not be read, or "". replay: whether its journal must be replayed before it is whole (None: not
-    known). root: it looks like the root of an installed system. subvolumes: of a btrfs, whose other fields speak of the
-    top of the file system. The rest is what was found, as far as it is there.
+    known). root: it looks like the root of an installed system. damage: what else could not be read, or "". subvolumes: of a
+    btrfs, whose other fields speak of the top of the file system. The rest is what was found, as far as it is there.
     """
 
     unread: str = ""
@@ -71,6 +71,7 @@ class Content:
     efi: list[str] = dataclasses.field(default_factory=list)
     crypttab: str = ""
     mdadm: str = ""
+    damage: str = ""
     subvolumes: list[Subvolume] = dataclasses.field(default_factory=list)
     host_keys: list[str] = dataclasses.field(default_factory=list)
 
@@ -163,12 +164,12 @@ def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.A
         elif not kernel.is_on(place, device.number):
             content.unread = f"Something else is mounted over {place}."
         if not content.unread:
-            try:
-                _read(place, content)
-                if device.type == "btrfs":
+            _try_to_read(place, content)
+            if device.type == "btrfs":
+                try:
                     content.subvolumes = _subvolumes(run, place)
-            except (LifeboatError, OSError) as exc:
-                content.unread = str(exc)
+                except (LifeboatError, OSError) as exc:
+                    content.unread = str(exc)
         found[device.path] = dataclasses.asdict(content)
     return found
 
@@ -237,6 +238,13 @@ def _ext_orphans(kernel: Kernel, device: Device) -> bool:
     return bool(struct.unpack_from("<I", block, 0xE8)[0] or struct.unpack_from("<I", block, 0x64)[0] & 0x10000)
 
 
+def _try_to_read(root: str, content: Content) -> None:
+    try:
+        _read(root, content)
+    except (LifeboatError, OSError) as exc:
+        content.unread = str(exc)
+
+
 def _read(root: str, content: Content) -> None:
     names = set(_target.names(root, "/"))
 
@@ -255,20 +263,25 @@ def _read(root: str, content: Content) -> None:
         content.os = content.os or _os_release(_text(root, path, 65536))
     if not content.os and release in _OLD_RELEASE:
         content.os = _os({"pretty_name": _text(root, release, 65536).strip().split("\n")[0][:200]})
-    content.arch = next((arch for arch in (_arch(root, path) for path in there(*_SHELLS)) if arch), "")
-    content.kernels = _kernels(_target.names(root, "boot")) if "boot" in names else []
-    content.kernels = content.kernels or _kernels(sorted(names))
-    for path in there("boot/grub", "boot/grub2", "grub", "grub2"):
-        content.grub += [name for name in _target.names(root, path) if re.match(r"[a-z0-9_]+-(pc|efi|ieee1275|emu|uboot)\Z", name)]
-    content.efi = next((found for found in (_target.names(root, path) for path in there("EFI", "efi", "boot/efi/EFI"))
-                        if found), [])[:100]
     if content.root:
+        # One byte more than is used, so that it can be told that there was more. What is there and cannot be read is an error.
+        content.fstab = _text(root, "etc/fstab", _fstab.LARGEST + 1, cut=True, lenient=False)
         content.crypttab = _text(root, "etc/crypttab", 65536)
         content.mdadm = _text(root, "etc/mdadm/mdadm.conf", 65536) or _text(root, "etc/mdadm.conf", 65536)
         content.hostname = _text(root, "etc/hostname", 4096).strip().split("\n")[0][:253]
-        # One byte more than is used, so that it can be told that there was more.
-        content.fstab = _text(root, "etc/fstab", _fstab.LARGEST + 1, cut=True)
-        content.host_keys = _host_keys(root)
+    try:
+        if content.root:
+            content.host_keys = _host_keys(root)
+        content.arch = next((arch for arch in (_arch(root, path) for path in there(*_SHELLS)) if arch), "")
+        content.kernels = _kernels(_target.names(root, "boot")) if "boot" in names else []
+        content.kernels = content.kernels or _kernels(sorted(names))
+        for path in there("boot/grub", "boot/grub2", "grub", "grub2"):
+            content.grub += [name for name in _target.names(root, path)
+                             if re.match(r"[a-z0-9_]+-(pc|efi|ieee1275|emu|uboot)\Z", name)]
+        content.efi = next((found for found in (_target.names(root, path) for path in there("EFI", "efi", "boot/efi/EFI"))
+                            if found), [])[:100]
+    except (LifeboatError, OSError) as exc:
+        content.damage = f"Not all of it can be read: {exc}"
 
 
 def _read_ufs(kernel: Kernel, device: Device, content: Content) -> None:
@@ -308,16 +321,21 @@ def _subvolumes(run: Runner, place: str) -> list[Subvolume]:
             part.content = Content()
             at = os.path.join(place, part.path)
             if os.path.isdir(at) and os.path.realpath(at) == os.path.join(os.path.realpath(place), part.path):
-                _read(at, part.content)
+                _try_to_read(at, part.content)
     return parts
 
 
-def _text(root: str, path: str, limit: int, cut: bool = False) -> str:
-    """Content of a file, "" where there is none of at most limit bytes. With cut: its first limit bytes."""
+def _text(root: str, path: str, limit: int, cut: bool = False, lenient: bool = True) -> str:
+    """Content of a file, "" where there is none of at most limit bytes. With cut: its first limit bytes.
+
+    What is there and cannot be read is as good as not there, unless lenient is False; then it raises TargetError.
+    """
     try:
         return _target.read(root, path, limit, cut).decode("utf-8", "surrogateescape")
-    except LifeboatError:
-        return ""
+    except LifeboatError as exc:
+        if lenient or isinstance(exc, _target.NotThere):
+            return ""
+        raise
 
 
 def _os_release(text: str) -> dict[str, str]:
@@ -398,6 +416,7 @@ def _system(devices: Devices, contents: t.Mapping[str, Content], root: Device, p
     names = _fstab.Names(crypttab=_fstab.parse_crypttab(content.crypttab), arrays=_fstab.parse_mdadm_conf(content.mdadm),
                          subvolumes={path: {each.path: each.id for each in found.subvolumes}
                                      for path, found in contents.items() if found.subvolumes})
+    notes += [content.damage] if content.damage else []
     notes += _fstab.resolve(entries, root, devices, names, part.path if part else None)
     at = {entry.file: _content_of(entry, contents) for entry in entries
           if entry.status == _fstab.RESOLVED or (entry.device and entry.reason == "It is marked noauto.")}

@@ -181,8 +181,10 @@ NAMES = _fstab.Names(
     ("/dev/vg0/root / ext4", "/dev/mapper/lifeboatlook3-root", ""),
     ("/dev/mapper/vg0-my--data /d ext4", "/dev/mapper/lifeboatlook3-my--data", ""),
     ("/dev/disk/by-id/dm-name-vg0-my--data /d ext4", "/dev/mapper/lifeboatlook3-my--data", ""),
-    # This name is the other one's alone.
-    ("/dev/vg0/other /d ext4", "/dev/mapper/lifeboatlook9-other", ""),
+    # This name is the other one's alone, which is another system's.
+    ("/dev/vg0/other /d ext4", None, "No volume group that was found has such a volume"),
+    ("/dev/mapper/vg0-other /d ext4", None, "No volume has this name"),
+    ("/dev/disk/by-id/dm-name-vg0-other /d ext4", None, "The rescue system has no "),
     ("/dev/md0 /boot ext4", "/dev/md900", ""),
     ("/dev/md/0 /boot ext4", "/dev/md900", ""),
     ("/dev/md7 /boot ext4", "/dev/md900", ""),

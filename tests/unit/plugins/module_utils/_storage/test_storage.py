@@ -617,6 +617,86 @@ def test_two_systems_are_listed_and_one_is_chosen(image, disk, tmp_path):
     alone(work)
 
 
+def test_what_cannot_be_mounted_beside_the_root_is_told(disk):
+    class Fails(_run.Runner):
+        def __call__(self, argv, **options):
+            if argv[0] == "mount" and argv[-1] == "/mnt/target/boot":
+                raise _run.CommandFailed("mount failed with exit code 32: bad superblock")
+            return super().__call__(argv, **options)
+
+    def work():
+        world = World(disk)
+        with pytest.raises(TargetError, match="/var"):
+            storage(Fails(60)).mount("/mnt/target", "rw", f"{disk}p2")
+        world.assert_clean()
+        done = storage(Fails(60)).mount("/mnt/target", "rw", f"{disk}p2", force=True)
+        assert [each["target"] for each in done["mounts"]] == ["/mnt/target"]
+        assert {"spec": f"{disk}p4", "file": "/boot",
+                "reason": "It cannot be mounted: mount failed with exit code 32: bad superblock"} in done["left_out"]
+        storage().unmount()
+        world.assert_clean()
+
+    alone(work)
+
+
+def test_more_means_mount_what_lacks(disk):
+    def work():
+        world, system = World(disk), f"{disk}p2"
+        secret = _layers.Key(passphrase="correct horse")
+
+        def mount(*keys):
+            storage_ = _mounting.Storage(_run.Runner(timeout=60), keys=keys)
+            return storage_.mount("/mnt/target", "rw", system, force=True)["changed"]
+
+        # A line of its fstab is not served: with a key it might be.
+        assert [mount(), mount(), mount(secret), mount(secret), mount()] == [True, False, True, False, False]
+        assert "correct horse" not in pathlib.Path("/run/lifeboat/journal.json").read_text()
+        storage().unmount()
+        world.assert_clean()
+
+    alone(work)
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    ("rm etc/fstab; mkdir etc/fstab", "could not be read whole"),
+    ("mkdir boot/grub; rmdir boot/grub; ln -s grub boot/grub", None),
+])
+def test_a_system_that_cannot_be_read_whole(tmp_path, more, said):
+    path = build(tmp_path, "", more)
+
+    def work():
+        with attached(path) as disk:
+            world = World(disk)
+            if said:
+                with pytest.raises(TargetError, match=said):
+                    storage().mount("/mnt/target", "rw", f"{disk}p2")
+                world.assert_clean()
+            done = storage().mount("/mnt/target", "rw", f"{disk}p2", force=True)
+            assert done["mounts"][0]["target"] == "/mnt/target"
+            assert [note for note in done["notes"] if note.startswith("Not all of it can be read: ")] or said
+            storage().unmount()
+            world.assert_clean()
+
+    alone(work)
+
+
+@pytest.mark.parametrize("to", ["/run/udev/queue", "../run/lvm/hints", "/run/lock", "/run/udev"])
+def test_resolv_conf_that_leads_into_what_the_rescue_system_keeps(tmp_path, to):
+    path = build(tmp_path, "", f"rm etc/resolv.conf; ln -s {to} etc/resolv.conf")
+
+    def work():
+        with attached(path) as disk:
+            sh("mkdir /run/udev /run/lvm; touch /run/lvm/hints")
+            world = World(disk)
+            done = storage().mount("/mnt/target", "rw", f"{disk}p2", force=True)
+            assert any("resolv.conf leads to no file" in note for note in done["notes"])
+            storage().unmount()
+            assert os.listdir("/run/udev") == [] and pathlib.Path("/run/lvm/hints").read_bytes() == b""
+            world.assert_clean()
+
+    alone(work)
+
+
 # Killed -------------------------------------------------------------------------------------------------------------
 
 
