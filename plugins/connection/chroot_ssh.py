@@ -124,10 +124,12 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Runs on the remote host, as root: $1 is the tree, $2 the file of the namespace or nothing, $3 the command.
 # It decides there, so that no round trip is spent on asking, and hands over by exec, so that no shell stays behind: each
 # program on the way costs a slow machine as much as the rest of a small task.
-# In a namespace of storage_mount the tree is the root already, and $2.root says which tree that is.
+# In a namespace of storage_mount the tree is the root already, and $2.root says which tree that is. That $2.used was written
+# to tells storage_mount that its job is alive.
 # mount would follow a link in the place of a mount point, out of the tree: only real directories are bound over.
 ENTER = """\
 if [ -n "$2" ] && [ -e "$2" ]; then
+true 2>/dev/null >"$2.used"
 if [ -r "$2.root" ] && read -r root <"$2.root" && [ "$root" = "$1" ]; then exec nsenter --mount="$2" /bin/sh -c "$3"; fi
 exec nsenter --mount="$2" chroot "$1" /bin/sh -c "$3"
 fi

@@ -15,6 +15,10 @@ import typing as t
 
 from ._errors import LifeboatError
 
+# Programs that close what they were given open, and who keeps it open for them until they have ended.
+_CLOSERS = ("lvm",)
+_KEEPER = ("/bin/sh", "-c", '"$@"; exit $?', "sh")
+
 
 class Result(t.NamedTuple):
     """What a command did. rc as from subprocess (negative: killed by that signal); out and err are text."""
@@ -48,8 +52,9 @@ class Runner:
                        "LC_ALL": "C", "HOME": os.environ.get("HOME", "/root")}
         environment.update(env or {})
         limit = self.timeout if timeout is None else timeout
+        command = [*_KEEPER, *argv] if self.shared and argv[0] in _CLOSERS else list(argv)
         try:
-            done = subprocess.run(list(argv), input=(stdin or "").encode(), capture_output=True,
+            done = subprocess.run(command, input=(stdin or "").encode(), capture_output=True,
                                   env=environment, timeout=limit, check=False, pass_fds=self.shared)
         except FileNotFoundError:
             if check:

@@ -27,6 +27,8 @@ RUN_DIR = "/run/lifeboat"
 NAMESPACE = "target.ns"
 # Says which directory is the root in that namespace, in one line.
 NAMESPACE_ROOT = "target.ns.root"
+# Written by whoever enters the namespace; when, tells that the job is alive.
+NAMESPACE_USED = "target.ns.used"
 JOURNAL = "journal.json"
 # The same for what is built for a moment, to look.
 LOOKING = "looking.json"

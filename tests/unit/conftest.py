@@ -40,7 +40,8 @@ up=$((($(date +%s%N) - $(cat "$world/booted")) / 10000000))
 printf '%d.%02d 0\n' $((up / 100)) $((up % 100)) >"$world/uptime"
 exec sh -c "$(printf '%s' "$SSH_ORIGINAL_COMMAND" | sed -e "s#/proc/sys/kernel/random/boot_id#$world/boot_id#g" \
     -e "s#/proc/sys/kernel/hostname#$world/hostname#g" -e "s#/proc/uptime#$world/uptime#g" \
-    -e "s#/proc/mounts#$world/mounts#g" -e "s#/run/lifeboat#$world/run#g")"
+    -e "s#/proc/mounts#$world/mounts#g" -e "s#/run/lifeboat#$world/run#g" \
+    -e "s#/proc/\[0-9\]#$world/proc/[0-9]#g" -e "s#/sys/class/block#$world/block#g")"
 """
 REBOOT = """#!/bin/sh
 echo "$0 $*" >>{world}/reboots
@@ -68,7 +69,8 @@ def free_port(address="127.0.0.1"):
 class Sshd:
     """A real sshd in a directory of its own, to which this user may log in by the keys in `authorized_keys`.
 
-    What its users see of the kernel are files in `world`: boot_id, booted, hostname, mounts; `run` is /run/lifeboat.
+    What its users see of the kernel are files in `world`: boot_id, booted, hostname, mounts; `run` is /run/lifeboat, `block` is
+    /sys/class/block, and of /proc the processes are in `proc`.
     """
 
     def __init__(self, path, port=None, lines=(), shim=True):

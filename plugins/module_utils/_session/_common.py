@@ -37,8 +37,23 @@ from ._record import Folder, Record
 # How long a rescue system that was proved to run has for its banner, in seconds.
 EXPECTED_SECONDS = 60.0
 
-# Mounts and, after an empty line, the journal of storage_mount. That is root's, where another logs in; not to read it is to fail.
+# Mounts; after an empty line who writes to which block device, and which encrypted containers are open (arrays and volume
+# groups may have been found by the rescue system itself); after another one the journal of storage_mount. That is root's, where
+# another logs in; not to read it is to fail. mdmon holds its arrays' disks open for as long as they are.
 _IN_USE = """cat /proc/mounts || exit 1
+echo
+uses='for fd in /proc/[0-9]*/fd/*; do
+    [ -b "$fd" ] || continue
+    process=${fd%/fd/*} value=0
+    while read -r word value; do [ "$word" != flags: ] || break; done <"$process/fdinfo/${fd##*/}"
+    read -r name <"$process/comm"
+    case $name,$value in mdmon,*) ;; *[123]) echo "$(readlink "$fd") is written to by $name (pid ${process##*/})" ;; esac
+done
+for file in /sys/class/block/dm-*/dm/uuid; do
+    [ -e "$file" ] && read -r uuid <"$file" && read -r name <"${file%/uuid}/name" || continue
+    case $uuid in CRYPT-*) echo "/dev/mapper/$name is open" ;; esac
+done'
+if [ "$(id -u)" = 0 ] || ! sudo -n sh -c "$uses" 2>/dev/null; then eval "$uses" 2>/dev/null; fi
 echo
 [ -e /run/lifeboat ] || exit 0
 show='[ ! -e /run/lifeboat/journal.json ] || cat /run/lifeboat/journal.json'
@@ -402,16 +417,18 @@ class Common:
                                state="Nothing was changed.",
                                todo="Run this again with the key that it takes, or with force=true.")
         status, text = look.client.run(_IN_USE)
-        mounts, _gap, journal = text.partition("\n\n")
+        mounts, _gap, rest = text.partition("\n\n")
+        uses, _gap, journal = rest.partition("\n\n") if not rest.startswith("\n") else ("", "", rest[1:])
         if status != 0:
             raise TargetError(f"The rescue system of {record.server} did not say whether something of the installed system is still in "
                               f"use there (exit code {status}).", state="The server stays in rescue; nothing was changed.",
                               todo="Run this again, as root where rescue_user is somebody else, or with force=true.")
         own = look.evidence.root_source if look.evidence else None
-        held = [line.split()[:3] for line in mounts.splitlines() if line.startswith("/dev/")]
+        lines = [line.split()[:3] for line in mounts.splitlines()]
+        held = [line for line in lines if len(line) == 3 and (line[0].startswith("/dev/") or line[2] == "zfs")]
         # What the rescue system itself lives on is not the target's.
         dirty = [f"{source} on {where}" for source, where, fstype in held
-                 if source != own and fstype not in TEMPORARY_ROOTS]
+                 if source != own and fstype not in TEMPORARY_ROOTS] + list(dict.fromkeys(uses.splitlines()))
         if not dirty and journal.strip():
             try:
                 dirty = [json.dumps(step) for step in json.loads(journal).get("steps", [])]
@@ -421,7 +438,8 @@ class Common:
             raise TargetError(f"Something of the installed system of {record.server} is still in use in the rescue system: "
                               f"{'; '.join(dirty[:20])}.", state="The server stays in rescue; nothing was changed.",
                               todo="Run the playbook lifeboat.rescue.leave, which unmounts it first (as lifeboat.rescue.storage_mount with "
-                                   "state=unmounted does, in the rescue system), or run this with force=true and lose what is not written.",
+                                   "state=unmounted does, in the rescue system), end what was begun by hand, or run this with force=true "
+                                   "and lose what is not written.",
                               details={"mounts": dirty})
 
     # -- results

@@ -86,11 +86,15 @@ class Key(t.NamedTuple):
 
 
 class Group(t.NamedTuple):
-    """A volume group that is active, or a part of one: its name, the devices with active volumes, and their PV UUIDs."""
+    """A volume group that is active, or a part of one: its name, the devices with active volumes, and their PV UUIDs.
+
+    rescue: it belongs to the rescue system.
+    """
 
     name: str
     nodes: list[str]
     uuids: set[str]
+    rescue: bool
 
 
 class Layers:
@@ -309,7 +313,8 @@ class Layers:
             for group in self._report(active):
                 on = [devices.all[volume["pv_name"]] for volume in group["pv"] if volume["pv_name"] in devices.all]
                 self._active[group["vg_uuid"]] = Group(group["vg_name"], [device.path for device in on],
-                                                       {device.tag.get("UUID", "") for device in on})
+                                                       {device.tag.get("UUID", "") for device in on},
+                                                       any(device.rescue for device in on))
                 self._learn(group, _layer("vg", group["vg_uuid"], devices, on),
                             {volume["lv_uuid"]: volume["lv_dm_path"] for volume in group["lv"]})
                 new = True
@@ -372,12 +377,10 @@ class Layers:
                     self.run(["lvm", "vgimportclone", *config, "--basevgname", name, *nodes])
                 else:
                     self.run(["lvm", "vgrename", *config, group["vg_uuid"], name])
-            elif group["vg_uuid"] in self._active:
-                # Of a group and its copy, only one can be active.
-                twin = self._active[group["vg_uuid"]]
-                self.journal.announce(do="aside", name=twin.name, nodes=twin.nodes)
-                self.run(["lvm", "vgchange", "--config", _config(twin.nodes), "--activate", "n", twin.name])
-            self.journal.announce(do="group", name=name, nodes=nodes)
+            else:
+                self._set_aside(name, group["vg_uuid"])
+            # A copy that is made on overlays gets a UUID of its own; there the name is one that nobody else has.
+            self.journal.announce(do="group", name=name, nodes=nodes, uuid="" if self.overlays else group["vg_uuid"])
             partial = ["--activationmode", "partial"] if missing and self._partial else []
             done = self.run(["lvm", "vgchange", *config, "--activate", "y", "--poll", "n", *partial, name], check=False)
         except (CommandFailed, OSError) as exc:
@@ -393,6 +396,18 @@ class Layers:
             for device in on:
                 self.why[device.path] = f"Not all of its volume group {group['vg_name']} can be activated: {_last(done.err)}"
         return bool(paths)
+
+    def _set_aside(self, name: str, uuid: str) -> None:
+        """Deactivate active groups of this name, or copies of this group: only one can be active.
+
+        Raises CommandFailed where one is in use.
+        """
+        for other, twin in self._active.items():
+            if twin.name == name or other == uuid:
+                if twin.rescue:
+                    raise CommandFailed(f"The rescue system itself has a volume group {twin.name}.")
+                self.journal.announce(do="aside", name=twin.name, nodes=twin.nodes)
+                self.run(["lvm", "vgchange", "--config", _config(twin.nodes), "--activate", "n", twin.name])
 
     def _freeze(self, group: str) -> None:
         """Have volumes whose halves are not the same stay so, or what there is to copy would fill the overlays."""
@@ -432,12 +447,12 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
     elif kind == "crypt":
         _remove_mapping(run, kernel, step["name"])
     elif kind == "group":
-        own = _volumes(run, step["name"])
+        own = _volumes(run, step["name"], step.get("uuid", ""))
         for volume in own:
             _remove_above(run, kernel, f"/dev/mapper/{volume}", own)
         done = run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "n", step["name"]], check=False)
         # LVM may not find the group any more: a disk is gone, or somebody has given it another name.
-        if done.rc != 0 and _volumes(run, step["name"]):
+        if done.rc != 0 and _volumes(run, step["name"], step.get("uuid", "")):
             raise CommandFailed(f"The volume group {step['name']} cannot be deactivated: {_last(done.err)}")
     elif kind == "aside":
         # It was not in use. Where it cannot be activated any more, its disk is gone, and that must not keep us here.
@@ -489,9 +504,11 @@ def _is_mapped(run: Runner, name: str) -> bool:
     return run(["dmsetup", "info", "--noheadings", "--columns", "-o", "name", name], check=False).rc == 0
 
 
-def _volumes(run: Runner, group: str) -> list[str]:
-    """Names of the mappings of a volume group."""
-    return [line.split()[0] for line in run(["dmsetup", "ls"], check=False).out.splitlines() if _is_volume_of(group, line)]
+def _volumes(run: Runner, group: str, uuid: str) -> list[str]:
+    """Names of the mappings of a volume group. uuid: of the group; "" where no other can have its name."""
+    mark = "LVM-" + uuid.replace("-", "")
+    lines = run(["dmsetup", "info", "--columns", "--noheadings", "--separator", " ", "-o", "name,uuid"], check=False).out.splitlines()
+    return [line.split()[0] for line in lines if _is_volume_of(group, line) and line.split()[-1].startswith(mark)]
 
 
 def _is_volume_of(group: str, name: str) -> bool:

@@ -19,6 +19,7 @@ import stat
 import time
 import typing as t
 
+from .. import _target
 from .._errors import Busy, TargetError
 from .._wait import Backoff, Wait
 
@@ -93,6 +94,7 @@ class Job:
     def __init__(self, run_dir: str, owner: str):
         self.owner = owner
         self._file = os.path.join(run_dir, _NOTE)
+        self._used = os.path.join(run_dir, _target.NAMESPACE_USED)
 
     def admit(self, at_work: t.Callable[[], bool], take_over: t.Container[str] = ()) -> None:
         """Raise Busy where another job holds the target. at_work: whether something runs in it.
@@ -103,12 +105,20 @@ class Job:
         owner = note.get("owner", "")
         if not owner or owner == self.owner or owner in take_over or "*" in take_over:
             return
-        if _now() - note.get("last", 0) > STALE and not at_work():
+        if self._silence(note) > STALE and not at_work():
             return
-        raise Busy(f"The target belongs to another job, {owner}, since {_age(note.get('since'))}; its last call was "
-                   f"{_age(note.get('last'))} ago.", "This call changed nothing.",
+        raise Busy(f"The target belongs to another job, {owner}, since {_age(note.get('since'))}; its last sign of life was "
+                   f"{_age(_now() - self._silence(note))} ago.", "This call changed nothing.",
                    "Wait until that has ended; or, if it is dead, set take_over=true (mount_and_chroot_take_over=true, "
                    "exit_rescue_take_over=true of the roles).", {"owner": owner})
+
+    def _silence(self, note: dict[str, t.Any]) -> float:
+        """Seconds since the job called, or something of it entered the target's namespace."""
+        silence: float = _now() - note.get("last", 0)
+        try:
+            return min(silence, max(0.0, time.time() - os.stat(self._used).st_mtime))
+        except OSError:
+            return silence
 
     def hold(self) -> None:
         """Note that the target is this job's, and that it has called."""

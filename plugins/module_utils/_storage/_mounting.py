@@ -344,8 +344,8 @@ class Storage:
     def _admit(self) -> None:
         """Raise Busy where the target is another job's."""
         def at_work() -> bool:
-            namespace = self._namespace(Journal(self.run_dir))
-            return namespace is not None and bool(self.kernel.users((), namespace))
+            journal = Journal(self.run_dir)
+            return bool(self._users(journal, self._present(journal)))
 
         self.job.admit(at_work, self.take_over)
 
@@ -380,7 +380,8 @@ class Storage:
                 self._build(self._discover(journal, stack), journal, stack)
                 built = next((system for system in self.systems if self._place(system) == place), None)
                 if built is None:
-                    raise TargetError(f"{chosen} cannot be found any more when its arrays and volumes are activated.")
+                    raise TargetError(" ".join([f"{chosen} cannot be found any more when its arrays and volumes are activated.",
+                                                *dict.fromkeys(stack.why.values())]))
                 # Its id may be another, where copies of it are not activated.
                 chosen = dataclasses.replace(built, id=chosen.id)
                 plan, left_out = self.plan(chosen, mode, force)
@@ -594,7 +595,8 @@ class Storage:
             elif step["do"] == "namespace":
                 while self._mounted_at(step["file"]):
                     self._umount(step["file"])
-                for file in (step["file"], os.path.join(self.run_dir, _target.NAMESPACE_ROOT)):
+                for file in (step["file"], *(os.path.join(self.run_dir, name) for name in (
+                        _target.NAMESPACE_ROOT, _target.NAMESPACE_USED))):
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(file)
             elif step["do"] == "setro" and os.path.exists(step["device"]):
@@ -650,12 +652,8 @@ class Storage:
                        "Nothing was unmounted.", "Unmount it first.")
 
     def _nobody_uses(self, journal: Journal, present: list[dict[str, t.Any]], kill: bool) -> None:
-        numbers = {step["number"] for step in present} | {self.kernel.device_of(step["target"]) for step in present}
-        numbers.discard("")  # of a file system that does not answer any more
-        namespace = self._namespace(journal)
-
         def users() -> list[Process]:
-            return self.kernel.users(numbers, namespace) if numbers or namespace else []
+            return self._users(journal, present)
 
         found = users()
         if not found:
@@ -675,6 +673,13 @@ class Storage:
                 return
         raise Busy(f"The target is in use by processes that do not end: {', '.join(map(str, users()))}.",
                    "Nothing was unmounted.")
+
+    def _users(self, journal: Journal, present: list[dict[str, t.Any]]) -> list[Process]:
+        """Who uses the target."""
+        numbers = {step["number"] for step in present} | {self.kernel.device_of(step["target"]) for step in present}
+        numbers.discard("")  # of a file system that does not answer any more
+        namespace = self._namespace(journal)
+        return self.kernel.users(numbers, namespace) if numbers or namespace else []
 
     # What is there --------------------------------------------------------------------------------------------------
 
@@ -701,7 +706,7 @@ class Storage:
     def _is_wanted(journal: Journal, wanted: dict[str, t.Any]) -> bool:
         """Whether what is mounted is what is wanted. Where something lacks, more may be had with more means, such as keys."""
         was = journal.wanted
-        more = was["lacks"] and set(was["means"]) < set(wanted["means"])
+        more = was.get("lacks") and set(was["means"]) < set(wanted["means"])
         return (was["path"], was["mode"]) == (wanted["path"], wanted["mode"]) and not more
 
     def _same(self, mounted: dict[str, t.Any], wanted: str | None) -> bool:

@@ -182,6 +182,7 @@ def note():
 def close(last=0):
     while len(undo) > last:
         quiet(*undo.pop())
+    seen.intersection_update(devices())
 
 def assembled(state=""):
     try:

@@ -226,6 +226,19 @@ def test_leaving_is_refused_while_something_is_mounted(world, line):
     assert world.machine.system == "installed"
 
 
+def test_leaving_is_refused_while_a_container_is_open(world):
+    """Volumes and arrays may have been found by the rescue system; nobody but us or a person opens a container."""
+    world.enter()
+    block = world.machine.running.world / "block"
+    for number, uuid, name in ((0, "LVM-1234", "vg0-root"), (1, "CRYPT-LUKS2-5678-data", "data")):
+        (block / f"dm-{number}" / "dm").mkdir(parents=True)
+        (block / f"dm-{number}" / "dm" / "uuid").write_text(f"{uuid}\n")
+        (block / f"dm-{number}" / "dm" / "name").write_text(f"{name}\n")
+    with pytest.raises(TargetError, match="/dev/mapper/data is open") as caught:
+        world.leave()
+    assert "vg0-root" not in caught.value.what and world.machine.system == "rescue"
+
+
 def test_leaving_is_refused_while_the_journal_is_not_empty(world):
     world.enter()
     (world.machine.running.world / "run" / "journal.json").write_text('{"steps": [{"mount": "/mnt/target"}]}')
