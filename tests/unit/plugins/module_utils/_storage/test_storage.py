@@ -36,6 +36,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import (
     _loop,
     _mounting,
 )
+from lifeboat_lab.waiting import until
 
 
 def sh(script, *args, before=()):
@@ -480,6 +481,27 @@ def test_the_lock_is_held_as_long_as_a_command_goes_on(tmp_path):
     with pytest.raises(Busy), _lock.locked(str(tmp_path / "run"), 0.1):
         pass
     with _lock.locked(str(tmp_path / "run"), 10):
+        pass
+
+
+def test_the_lock_is_held_for_programs_that_close_it(tmp_path, monkeypatch):
+    """As lvm closes all that it was given open; we are killed while it is at work."""
+    monkeypatch.setattr(_run, "_CLOSERS", ("python3",))
+    place, begun = str(tmp_path / "run"), tmp_path / "begun"
+    program = f"import os, time; os.closerange(3, 256); open({str(begun)!r}, 'w').close(); time.sleep(1)"
+    pid = os.fork()
+    if pid == 0:
+        run = _run.Runner()
+        with _lock.locked(place) as fd:
+            run.shared = (fd,)
+            run(["python3", "-c", program])
+        os._exit(0)
+    until(begun.exists)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    with pytest.raises(Busy), _lock.locked(place, 0.1):
+        pass
+    with _lock.locked(place, 10):
         pass
 
 
