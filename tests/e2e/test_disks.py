@@ -191,6 +191,21 @@ def test_what_lacks_disks_is_built_only_when_asked(zoo: Zoo, name: str, lacks: s
     assert there.written() == {}
 
 
+def test_a_devices_file_hides_nothing(zoo: Zoo) -> None:
+    with zoo.plugged("twin-vg-one") as there:
+        guest = there.guest
+        guest.run("mkdir -p /etc/lvm/devices; printf 'VERSION=1.1.1\\nIDTYPE=devname IDNAME=/dev/none DEVNAME=/dev/none PVID=none\\n' "
+                  "> /etc/lvm/devices/system.devices")
+        try:
+            assert "vg0" not in guest.run("vgs --config 'devices { use_devicesfile=1 }'")
+            done = call(guest, "storage_mount")
+            assert done.get("changed"), done
+            assert call(guest, "storage_mount", state="unmounted")["clean"]
+            assert there.left() == []
+        finally:
+            guest.run("rm -r /etc/lvm/devices/system.devices")
+
+
 def test_of_two_groups_of_one_name_one_is_set_aside(zoo: Zoo) -> None:
     with zoo.plugged("twin-vg") as there:
         guest = there.guest

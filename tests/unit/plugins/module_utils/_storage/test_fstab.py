@@ -120,6 +120,18 @@ def test_names_of_the_kernel_are_taken_where_there_is_one_disk(devices):
         assert [entry.device for entry in entries[1:]] == [None] * len(lines)
 
 
+@pytest.mark.parametrize("name", ["hda", "sda", "vda", "xvda", "nvme0n1p", "mmcblk0p", "nbd0p", "rd/c0d0p", "ida/c0d0p", "cciss/c0d0p"])
+def test_names_of_every_family(devices, name):
+    for path in ("/dev/vdc", "/dev/vdc1", "/dev/vdc2", "/dev/vdc3", "/dev/vdc4"):
+        del devices.all[path]
+    entries = resolve(devices, "UUID=aaaa-root / ext4", f"/dev/{name}2 /var xfs", f"/dev/{name}5 none swap sw")[0]
+    assert [entry.device for entry in entries] == ["/dev/vdb1", "/dev/vdb2", "/dev/vdb5"]
+    # The line for / shows which disk that is, also where it is not the first.
+    other = name.replace("a", "c") if name.endswith("a") else name.replace("0p", "3p")
+    entries = resolve(devices, f"/dev/{other}1 / ext4", f"/dev/{other}2 /var xfs")[0]
+    assert [entry.device for entry in entries] == ["/dev/vdb1", "/dev/vdb2"]
+
+
 def test_two_roots_and_two_of_a_mount_point(devices):
     entries, notes = resolve(devices, "UUID=bbbb-var / xfs", "UUID=aaaa-root / ext4", "LABEL=root / ext4",
                              "LABEL=two\\040words /data ext4", "UUID=bbbb-var /data//. xfs")
