@@ -900,7 +900,8 @@ umount /target
 # what OpenZFS tests itself with, without the kernel; it may find fault with itself, but the pool is there
 pool() { [ "$(blkid -p -s TYPE -o value /build/rpool.0a)" = zfs_member ]; }
 for turn in 1 2 3; do
-    tool ztest -VV -T 5 -P 2 -k 0 -p rpool -v 1 -m 1 -r 1 -R 1 -d 1 -t 1 -s 128m -f /build >/build/ztest.log 2>&1 || head -n 5 /build/ztest.log
+    tool ztest -VV -T 5 -P 2 -k 0 -p rpool -v 1 -m 1 -r 1 -R 1 -d 1 -t 1 -s 128m -f /build >/build/ztest.log 2>&1 ||
+        head -n 5 /build/ztest.log
     ! pool || break
 done
 pool
