@@ -69,7 +69,8 @@ if wanted["open"]:
     for turn in range(2):
         for name in re.findall(r"^(md\S+) : inactive", open("/proc/mdstat").read(), re.M):
             run("mdadm", "--run", "/dev/" + name)
-        run("vgchange", "-qq", "--activate", "y")
+        # of a group that lacks a disk, what is whole is activated all the same
+        run("vgchange", "-qq", "--activate", "y", check=wanted["whole"])
         run("udevadm", "settle")
         for where, opened, key in wanted["secrets"]:
             path = nodes().get(where)
@@ -109,7 +110,9 @@ print(json.dumps(told))
 
 def probe(there: There, **differences: Any) -> Any:
     image = there.image
-    wanted = {"disks": {str(number): paths.split()[0] for number, paths in there.devices.items()}, "open": image.name not in DOUBLE,
+    wanted = {"whole": not image.only,
+              "disks": {str(number): paths.split()[0] for number, paths in there.devices.items()},
+              "open": image.name not in DOUBLE,
               "secrets": [(secret.where, secret.opened, secret.key.hex()) for secret in image.secrets],
               "systems": [[(mount.path, mount.where, mount.type, mount.subvolume) for mount in system.mounts]
                           for system in image.systems if image.name not in DOUBLE], **differences}
