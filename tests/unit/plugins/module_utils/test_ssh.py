@@ -424,7 +424,8 @@ class PasswordServer(paramiko.ServerInterface):
         self.transport = paramiko.Transport(connection)
         self.transport.add_server_key(paramiko.Ed25519Key.generate() if hasattr(paramiko.Ed25519Key, "generate")
                                       else paramiko.RSAKey.generate(2048))
-        self.transport.start_server(server=self)
+        # Not to wait for its beginning: a client that is quick is gone by then, which would be an error.
+        self.transport.start_server(threading.Event(), self)
 
     def get_allowed_auths(self, username):
         return "keyboard-interactive" if self.interactive else "password"
