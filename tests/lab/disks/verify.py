@@ -219,7 +219,8 @@ def groups():
     for copy in copies:
         paths = ",".join(copy.values())
         for uuid in quiet("vgs", "--devices", paths, "--noheadings", "-o", "vg_uuid").stdout.decode().split():
-            yield ("--devices", paths, "--select", "vg_uuid=" + uuid)
+            # not watched: dmeventd would stay, and keep this mount namespace
+            yield ("--config", "activation { monitoring=0 }", "--devices", paths, "--select", "vg_uuid=" + uuid)
 
 def explore():
     last = len(undo)
