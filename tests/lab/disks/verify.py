@@ -207,6 +207,14 @@ def containers():
             quiet("cryptsetup", "open", "--readonly", "--key-file", "-", name, opened, stdin=bytes.fromhex(key))
             undo.append(("cryptsetup", "close", opened))
 
+# An active group hides its copy, of which the kernel cannot have the same volumes too.
+def unhide():
+    volumes = [(name, device) for name, device in devices().items() if device["fstype"] == "LVM2_member"]
+    uuids = [device["uuid"] for name, device in volumes]
+    for name, device in volumes:
+        if device.get("children") and uuids.count(device["uuid"]) > 1:
+            quiet("vgchange", "-qq", "--activate", "n", "--devices", name)
+
 def groups():
     copies = []
     for name, device in devices().items():
@@ -238,6 +246,7 @@ def explore():
     close(last)
 
 try:
+    unhide()
     explore()
 finally:
     close()
@@ -268,7 +277,7 @@ def listing(guest: Guest, device: str, kind: str) -> dict[str, File]:
 def all_files(guest: Guest, image: Image) -> Listings:
     """Return all files of all file systems of an image that is plugged in, whatever they lie in.
 
-    What has to be opened for it is closed again; but what is active afterwards is not what was, where that was inactive.
+    What has to be opened for it is closed again; a volume group that is active and has a copy is inactive afterwards.
     """
     uuids = {content.where: content.uuid for content in image.contents}
     keys = json.dumps({uuids[secret.where]: secret.key.hex() for secret in image.secrets})
