@@ -22,8 +22,8 @@ description:
   - Arrays, volume groups and encrypted containers that are not active are built for the moment that it takes to look, on
     overlays that keep in memory what would be written, and are gone afterwards.
 requirements:
-  - Python 3.8 or later, lsblk, blkid, mount; mdadm, lvm, cryptsetup, dmsetup, btrfs for what they are for. Must be run as
-    root.
+  - Python 3.8 or later, lsblk, blkid, mount; mdadm, lvm, cryptsetup, dmsetup, btrfs for what they are for. With debugfs
+    it is faster. Must be run as root.
 extends_documentation_fragment:
   - lifeboat.rescue.attributes
   - lifeboat.rescue.storage

@@ -23,7 +23,7 @@ from ._devices import EXT, Built, Device, Devices, Standing, discover
 from ._journal import Journal
 from ._kernel import Kernel, Mount, Process
 from ._lock import Job, locked
-from ._systems import Content, System, judge, look
+from ._systems import Content, System, look
 
 # Options of fstab that are kept. Others (quota, discard, exec, user, x-…) do nothing for a repair or may do harm.
 _KEPT = ("ro", "noatime", "nodiratime", "relatime", "strictatime", "lazytime", "sync", "dirsync", "acl", "noacl",
@@ -155,8 +155,7 @@ class Storage:
         return discover(self.run, self.kernel, {(step["number"], step["target"]) for step in journal.mounts}, built)
 
     def _read(self) -> None:
-        self.contents = look(self.run, self.kernel, self.devices)
-        self.systems = judge(self.devices, self.contents)
+        self.contents, self.systems = look(self.run, self.kernel, self.devices)
 
     def info(self) -> dict[str, t.Any]:
         """What storage_info returns."""

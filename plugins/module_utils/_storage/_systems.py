@@ -19,6 +19,7 @@ from .._run import Runner
 from . import _fstab
 from ._apart import NoLoop, apart, mount_for_a_look
 from ._devices import BIOS_BOOT, ESP, EXT, MOUNTABLE, Device, Devices
+from ._ext import has_orphans, listings, needs_replay
 from ._kernel import Kernel
 
 # What an installed system may be recognised on. ntfs is not mounted for that.
@@ -30,6 +31,8 @@ _OS_KEYS = ("id", "id_like", "name", "version", "version_id", "pretty_name")
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release", "lib/os-release")  # the last one: a /usr of its own
 _OLD_RELEASE = ("etc/redhat-release", "etc/SuSE-release", "etc/debian_version")
 _SHELLS = ("bin/sh", "usr/bin/sh", "usr/bin/bash", "bin/bash")
+# Where all that is read of a system begins: these, and kernels.
+_TOP = frozenset(("bin", "sbin", "lib", "usr", "etc", "boot", "grub", "grub2", "EFI", "efi"))
 # elf.h: e_machine, and whether the data are big-endian.
 _MACHINES = {(3, False): "i386", (62, False): "x86_64", (40, False): "armv7l", (183, False): "aarch64",
              (243, False): "riscv64", (21, False): "ppc64le", (21, True): "ppc64", (22, True): "s390x",
@@ -54,12 +57,14 @@ class Subvolume:
 class Content:
     """What one file system was found to hold.
 
-    unread: why it could not be read, or "". replay: whether its journal must be replayed before it is whole (None: not
-    known). root: it looks like the root of an installed system. damage: what else could not be read, or "". subvolumes: of a
-    btrfs, whose other fields speak of the top of the file system. The rest is what was found, as far as it is there.
+    unread: why it could not be read, or "". listed: its top directory was listed and has nothing of interest, so that it was
+    not mounted to be read. replay: whether its journal must be replayed before it is whole (None: not known). root: it looks
+    like the root of an installed system. damage: what else could not be read, or "". subvolumes: of a btrfs, whose other
+    fields speak of the top of the file system. The rest is what was found, as far as it is there.
     """
 
     unread: str = ""
+    listed: bool = False
     replay: bool | None = None
     root: bool = False
     os: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -113,24 +118,45 @@ class System:
 # Reading ------------------------------------------------------------------------------------------------------------
 
 
-def look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
-    """Read each file system that may belong to an installed system. Nothing is changed on any. Path to content."""
+def look(run: Runner, kernel: Kernel, devices: Devices) -> tuple[dict[str, Content], list[System]]:
+    """Read each file system that may belong to an installed system. Nothing is changed on any.
+
+    Return path to content, and the installed systems.
+    """
+    contents = _look(run, kernel, devices)
+    systems = judge(devices, contents)
+    # What a system has in its fstab is mounted too, to know whether it can be.
+    meant = {entry.device for system in systems for entry in system.fstab if entry.status == _fstab.RESOLVED}
+    rest = [devices.all[path] for path, content in contents.items() if content.listed and path in meant]
+    if rest:
+        contents.update(_read_all(run, kernel, rest))
+    return contents, systems
+
+
+def _look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
     found: dict[str, Content] = {}
     wanted: list[Device] = []
     for device in devices.candidates():
         if device.type not in READABLE or device.part_of or device.mixed or device.snapshot:
             continue
-        content = found[device.path] = Content(replay=_ext_replay(kernel, device))
+        found[device.path] = Content(replay=needs_replay(kernel, device))
         if device.used and not device.mounted:
-            content.unread = device.used
+            found[device.path].unread = device.used
         else:
             wanted.append(device)
-    if wanted:
-        answers = apart(lambda: _look_at(run, kernel, wanted))
-        for path, answer in answers.items():
-            if answer["replay"] is None:
-                answer["replay"] = found[path].replay
-            found[path] = _content(answer)
+    for path, names in listings(run, [device for device in wanted if not device.mounted]).items():
+        found[path].listed = not _is_promising(names)
+    found.update(_read_all(run, kernel, [device for device in wanted if not found[device.path].listed]))
+    return found
+
+
+def _read_all(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, Content]:
+    found = {}
+    for path, answer in (apart(lambda: _look_at(run, kernel, wanted)) if wanted else {}).items():
+        found[path] = _content(answer)
+    for device in wanted:
+        if found[device.path].replay is None:
+            found[device.path].replay = needs_replay(kernel, device)
     return found
 
 
@@ -191,7 +217,7 @@ def _mount(kernel: Kernel, device: Device, place: str) -> tuple[str, bool | None
     tries: list[tuple[str, bool, bool | None]]
     if device.type in EXT:
         tries = [("noload", True, None)]
-        if not _ext_orphans(kernel, device):
+        if not has_orphans(kernel, device):
             tries.append(("noload", False, None))
     elif device.type == "xfs":
         tries = [("nouuid", True, False), ("nouuid,norecovery", True, True), ("nouuid,norecovery", False, None)]
@@ -219,25 +245,6 @@ def _mount(kernel: Kernel, device: Device, place: str) -> tuple[str, bool | None
     return f"It cannot be mounted: {why}.", None
 
 
-def _superblock(kernel: Kernel, device: Device) -> bytes:
-    """The superblock of an ext2, ext3 or ext4, or b"" (the offsets: Documentation/filesystems/ext4 of the kernel)."""
-    block = kernel.head(device.path, 1024, 1024) if device.type in EXT else b""
-    return block if len(block) == 1024 and block[0x38:0x3A] == b"\x53\xef" else b""
-
-
-def _ext_replay(kernel: Kernel, device: Device) -> bool | None:
-    block = _superblock(kernel, device)
-    return bool(struct.unpack_from("<I", block, 0x60)[0] & 0x4) if block else None  # INCOMPAT_RECOVER
-
-
-def _ext_orphans(kernel: Kernel, device: Device) -> bool:
-    block = _superblock(kernel, device)
-    if not block:
-        return True
-    # s_last_orphan, or RO_COMPAT_ORPHAN_PRESENT
-    return bool(struct.unpack_from("<I", block, 0xE8)[0] or struct.unpack_from("<I", block, 0x64)[0] & 0x10000)
-
-
 def _try_to_read(root: str, content: Content) -> None:
     try:
         _read(root, content)
@@ -245,11 +252,18 @@ def _try_to_read(root: str, content: Content) -> None:
         content.unread = str(exc)
 
 
+def _is_promising(names: t.Collection[str]) -> bool:
+    """Whether there is anything to be read below a directory with these names. Of a hundred file systems, most have nothing."""
+    return bool(_TOP.intersection(names) or _kernels(sorted(names)))
+
+
 def _read(root: str, content: Content) -> None:
     names = set(_target.names(root, "/"))
+    if not _is_promising(names):
+        return
 
     def there(*paths: str) -> list[str]:
-        """Those that may be there. Of a hundred file systems, most have nothing of what is looked for."""
+        """Those that may be there."""
         return [path for path in paths if path.partition("/")[0] in names]
 
     release = next((path for path in there(*_OS_RELEASE, *_OLD_RELEASE) if _target.status(root, path, follow=False)), "")

@@ -29,6 +29,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import Bad
 from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import (
     _apart,
     _devices,
+    _ext,
     _journal,
     _kernel,
     _layers,
@@ -655,6 +656,25 @@ def test_what_cannot_be_mounted_beside_the_root_is_told(disk):
         assert [each["target"] for each in done["mounts"]] == ["/mnt/target"]
         assert {"spec": f"{disk}p4", "file": "/boot",
                 "reason": "It cannot be mounted: mount failed with exit code 32: bad superblock"} in done["left_out"]
+        storage().unmount()
+        world.assert_clean()
+
+    alone(work)
+
+
+def test_what_has_no_name_of_interest_is_mounted_where_a_system_wants_it(disk):
+    """Its top can be listed, but the kernel does not take it: check mode says so, and mode=rw."""
+    def work():
+        sh('label=$(blkid -p -o value -s LABEL "$1"); mkfs.ext4 -q -F -O ^metadata_csum -L "$label" "$1"; '
+           'debugfs -w -R "set_bg 0 block_bitmap 999999999" "$1"', f"{disk}p4")
+        sh('blockdev --flushbufs "$1"', disk)
+        device = _devices.Device(f"{disk}p4", "", "part", tag={"TYPE": "ext4"})
+        assert _ext.listings(_run.Runner(), [device]) == {device.path: ["lost+found"]}
+        world = World(disk)
+        for check in (True, False):
+            done = storage().mount("/mnt/target", "rw", f"{disk}p2", force=True, check=check)
+            reason = next(each["reason"] for each in done["left_out"] if each["file"] == "/boot")
+            assert reason.startswith("It cannot be mounted: ")
         storage().unmount()
         world.assert_clean()
 
