@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import threading
 from pathlib import Path
@@ -152,6 +153,40 @@ def test_a_failed_repair_leaves_it_in_rescue_unmounted(world: World, tmp_path: P
     assert done.returncode == 2 and "on purpose" in said and "was booted into its installed system again" in said, done.stdout
     assert [boot.kind for boot in host.machine.boots] == ["rescue", "installed"] * 2
     host.wait_for_ssh(120)
+    assert host.server.armed().bootType == "harddisk" and world.session_files() == []
+
+
+def test_by_hand(world: World, tmp_path: Path) -> None:
+    """The playbooks enter and leave: what they print works as it is printed, and the examples of the documentation do."""
+    host = world.hosts["web1"]
+    examples = []
+    for name in ("storage_info", "storage_mount"):
+        told = subprocess.run(["ansible-doc", "--json", f"lifeboat.rescue.{name}"], env=world.ansible_environment(), check=True,
+                              capture_output=True, text=True, timeout=60).stdout
+        examples.append(tmp_path / f"{name}.yml")
+        examples[-1].write_text(json.loads(told)[f"lifeboat.rescue.{name}"]["examples"])
+    done = world.ansible_playbook("lifeboat.rescue.enter", *map(str, examples), "-e", "rescue_hosts=web1", "-e", "rescue_mount=false",
+                                  WEB1_DISK_PASSPHRASE="nothing here is encrypted")
+    assert done.returncode == 0 and "Its disks are not mounted." in done.stdout, done.stdout
+    assert re.search(r"web1.rescue +: ok=[0-9]+ +changed=2 ", done.stdout), "mounted and unmounted"
+
+    done = world.ansible_playbook("lifeboat.rescue.enter", "-e", "rescue_hosts=web1")
+    assert done.returncode == 0, done.stdout
+    login, shell, back = (re.search(rf'"{words}: ([^"]*)"', done.stdout)[1] for words in (  # type: ignore[index]
+        "Log in to the rescue system", "There, a shell in the installed system", "Back again"))
+    seen = subprocess.run([*shlex.split(login), shell], input="cat /etc/hostname; ls /mnt\n", capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert (seen.returncode, seen.stdout) == (0, "installed\n"), seen
+
+    words = shlex.split(back)
+    assert words[:3] == ["ansible-playbook", "-i", str(world.inventory)]
+    done = world.ansible_playbook(*words[3:], "--check")
+    assert done.returncode == 0 and "failed=0" in done.stdout, done.stdout
+    still = subprocess.run([*shlex.split(login), "findmnt /mnt/target"], capture_output=True, text=True, timeout=60, check=False)
+    assert still.returncode == 0 and [boot.kind for boot in host.machine.boots] == ["rescue"]
+    done = world.ansible_playbook(*words[3:])
+    assert done.returncode == 0, done.stdout
+    assert [boot.kind for boot in host.machine.boots] == ["rescue", "installed"]
     assert host.server.armed().bootType == "harddisk" and world.session_files() == []
 
 
