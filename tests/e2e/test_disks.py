@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import collections
 import json
-import os
 import re
 from typing import Any
 
@@ -162,8 +161,7 @@ def check_files(there: There, before: Listings) -> None:
         assert set(there_now) == {(content.type, content.uuid) for content in image.contents if (content.type, content.uuid) in there_then}
     else:
         assert there_now == {each: count * paths for each, count in there_then.items()}
-    late = [f"{content.type} {content.uuid}: {path}" for content in image.contents
-            for path in (os.path.dirname(image.after_replay), image.after_replay)]
+    late = [f"{content.type} {content.uuid}: {image.after_replay}" for content in image.contents]
     assert altered(before, after) == (late if image.pulled else [])
 
 

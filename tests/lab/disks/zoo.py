@@ -781,18 +781,18 @@ gpt $D0 'size=120MiB, type=L'
 {make} <root> ${{P0}}2
 at / ${{P0}}2
 fill root
+mkdir /target/var/lib/late
 sync
 umount /target
 at / ${{P0}}2
 # what is in the journal and nowhere else when the power goes
-mkdir /target/var/lib/late
 echo 'written at the end' > /target/var/lib/late/file
-sync /target/var/lib/late/file /target/var/lib/late
+sync /target/var/lib/late/file
 """
-for _kind in ("ext4", "xfs"):
+for _kind, _make in (("ext4", "ext4"), ("xfs", "xfs"), ("f2fs", "mkfs.f2fs -q -f -U")):
     _add(Image(
         f"dirty-{_kind}", "The power went while it was written to: what came last is only in the journal.", (Disk(128),),
-        _DIRTY.format(make=_kind),
+        _DIRTY.format(make=_make),
         {"root": Tree("debian", f"dirty-{_kind}", f"UUID=<root> / {_kind} defaults 0 1\n")}, pulled=True,
         table=("gpt",), contents=(Content("0.2", _kind, "<root>"),),
         systems=(System("debian", f"dirty-{_kind}", "bios", (Mount("/", "0.2", _kind, "<root>"),)),),

@@ -179,7 +179,7 @@ def test_a_degraded_array_is_degraded(zoo: Zoo) -> None:
         assert "degraded" in there.guest.run("mdadm --detail /dev/md127")
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "f2fs"])
 def test_a_dirty_journal_holds_what_came_last(zoo: Zoo, kind: str) -> None:
     with zoo.plugged(f"dirty-{kind}") as there:
         late = there.image.after_replay
