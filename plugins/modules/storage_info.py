@@ -326,6 +326,11 @@ systems:
         or C(unresolved), and the C(reason).
       type: list
       elements: dict
+    crypttab:
+      description: The lines of its C(crypttab), each with C(line), C(name), C(spec), C(options) and what was made of it. The
+        C(device) that is meant and its C(uuid), the C(status) C(resolved), C(skipped) or C(unresolved), and the C(reason).
+      type: list
+      elements: dict
     ssh_host_keys:
       description: Its public SSH host keys.
       type: list

@@ -52,6 +52,9 @@ def check(there: There, info: dict[str, Any]) -> None:
         assert resolved.keys() | {"/"} == wanted.keys(), told["fstab"]
         for path, entry in resolved.items():
             assert entry["uuid"] == wanted[path].uuid, entry
+        uuids = {content.where: content.uuid for content in there.image.contents}
+        assert {entry["name"]: (entry["status"], entry["uuid"]) for entry in told["crypttab"]} == {
+            secret.opened.partition(":")[2]: ("resolved", uuids[secret.where]) for secret in there.image.secrets}
         for entry in told["fstab"]:
             if entry["status"] == "resolved":
                 assert entry["spec"] not in system.left_out and f"{entry['spec']} {entry['file']}" not in system.left_out

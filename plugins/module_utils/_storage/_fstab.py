@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The fstab of an installed system: read as input that may be wrong or hostile, resolved against what is really there.
+"""The fstab and the crypttab of an installed system: read as input that may be wrong or hostile, resolved against what is there.
 
 Private to this collection. Nothing here runs a command or opens a file.
 """
@@ -72,22 +72,52 @@ class Entry:
 
 
 @dataclasses.dataclass
+class Encrypted:
+    """One line of crypttab(5): what is encrypted (spec), and what it is called when it is open (file). The rest as in Entry."""
+
+    line: int
+    file: str
+    spec: str = ""
+    key: str = "none"
+    options: str = ""
+    device: str | None = None
+    status: str = UNRESOLVED
+    reason: str = ""
+    name: str | None = None
+    uuid: str | None = None
+
+    def as_result(self) -> dict[str, t.Any]:
+        """JSON data for the result of a module."""
+        return {"line": self.line, "name": self.file, "spec": self.spec, "options": self.options, "device": self.name or self.device,
+                "uuid": self.uuid, "status": self.status, "reason": self.reason}
+
+
+@dataclasses.dataclass
 class Names:
     """What the installed system calls things.
 
-    crypttab: name to what is encrypted. arrays: device of an array to its UUID. subvolumes: device of a btrfs to the paths
-    of its subvolumes and their ids.
+    crypttab: its lines. arrays: device of an array to its UUID. subvolumes: device of a btrfs to the paths of its subvolumes and
+    their ids.
     """
 
-    crypttab: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    crypttab: t.Sequence[Encrypted] = ()
     arrays: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     subvolumes: t.Mapping[str, t.Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.encrypted = {each.file: each.spec for each in self.crypttab if each.spec}
 
-def parse_crypttab(text: str) -> dict[str, str]:
-    """What is encrypted, by the name that it gets, as a crypttab(5) has it."""
-    lines = [line.split() for line in text.splitlines()[:MOST] if not line.lstrip().startswith("#")]
-    return {fields[0]: fields[1] for fields in lines if len(fields) > 1}
+
+def parse_crypttab(data: bytes) -> tuple[list[Encrypted], bool]:
+    """The lines of a crypttab(5) that are not empty and no comment, and whether some were left out as too many."""
+    lines, cut = _lines(data)
+    entries = []
+    for number, fields in lines:
+        entry = Encrypted(number, *(field.decode("utf-8", "surrogateescape") for field in fields[:4]))
+        if not entry.spec:
+            entry.reason = "The line has only one field."
+        entries.append(entry)
+    return entries, cut
 
 
 def parse_mdadm_conf(text: str) -> dict[str, str]:
@@ -103,17 +133,10 @@ def parse_mdadm_conf(text: str) -> dict[str, str]:
 
 
 def parse(data: bytes) -> tuple[list[Entry], bool]:
-    """The lines of a fstab that are not empty and no comment, and whether some were left out as too many."""
-    cut = len(data) > LARGEST
-    if cut:
-        data = data[:data.rfind(b"\n", 0, LARGEST) + 1]
+    """The lines of a fstab(5) that are not empty and no comment, and whether some were left out as too many."""
+    lines, cut = _lines(data)
     entries: list[Entry] = []
-    for number, line in enumerate(data.split(b"\n"), 1):
-        fields = [field for field in re.split(rb"[ \t]+", line.strip(b" \t\r")) if field]
-        if not fields or fields[0].startswith(b"#"):
-            continue
-        if len(entries) == MOST:
-            return entries, True
+    for number, fields in lines:
         plain = [unescape(field) for field in fields[:4]]
         entry = Entry(number, plain[0], "".join(plain[1:2]))
         if len(plain) < 2:
@@ -123,6 +146,22 @@ def parse(data: bytes) -> tuple[list[Entry], bool]:
         entry.vfstype, entry.options = [*plain[2:], *["auto", "defaults"][len(plain[2:]):]][:2]
         entries.append(entry)
     return entries, cut
+
+
+def _lines(data: bytes) -> tuple[list[tuple[int, list[bytes]]], bool]:
+    """Number and fields of each line that is not empty and no comment, and whether some were left out as too many."""
+    cut = len(data) > LARGEST
+    if cut:
+        data = data[:data.rfind(b"\n", 0, LARGEST) + 1]
+    found: list[tuple[int, list[bytes]]] = []
+    for number, line in enumerate(data.split(b"\n"), 1):
+        fields = [field for field in re.split(rb"[ \t]+", line.strip(b" \t\r")) if field]
+        if not fields or fields[0].startswith(b"#"):
+            continue
+        if len(found) == MOST:
+            return found, True
+        found.append((number, fields))
+    return found, cut
 
 
 def resolve(entries: t.Sequence[Entry], root: Device, devices: Devices, names: Names | None = None,
@@ -157,6 +196,34 @@ def resolve(entries: t.Sequence[Entry], root: Device, devices: Devices, names: N
     if not any(entry.file == "/" and entry.status == RESOLVED for entry in entries):
         notes.append(f"No line of fstab that could be resolved is for /, which was found on {root.name}.")
     return notes
+
+
+def resolve_crypttab(names: Names, entries: t.Sequence[Entry], root: Device, devices: Devices) -> None:
+    """Find out what each line of the crypttab means, for the system whose root file system is root. entries: of its fstab."""
+    disks = _disks(entries, root, devices)
+    for entry in names.crypttab:
+        if not entry.reason:
+            _resolve_encrypted(entry, root, devices, disks, names)
+
+
+def _resolve_encrypted(entry: Encrypted, root: Device, devices: Devices, disks: t.Mapping[str, Device], names: Names) -> None:
+    options = entry.options.split(",")
+    if entry.key in ("/dev/urandom", "/dev/random", "/dev/hwrng"):
+        entry.status, entry.reason = SKIPPED, "It gets a new key each time, and so holds nothing that was there before."
+        return
+    if entry.spec.startswith("/") and not entry.spec.startswith("/dev/"):
+        entry.status, entry.reason = SKIPPED, "It is a file, not a device."
+        return
+    device, entry.reason = _find(entry.spec, "auto", root, devices, disks, names)
+    if device is None:
+        return
+    entry.device, entry.name, entry.uuid = device.path, device.name, device.tag.get("UUID")
+    if device.type == "crypto_LUKS":
+        entry.status = RESOLVED
+    elif {"plain", "tcrypt", "bitlk"}.intersection(options) or device.type == "BitLocker":
+        entry.reason = "It is encrypted in another way than by LUKS, which is not supported."
+    else:
+        entry.reason = f"There is {device.type or 'nothing known'} on {device.name}, and no encrypted container (LUKS)."
 
 
 def _resolve(entry: Entry, root: Device, devices: Devices, disks: t.Mapping[str, Device], names: Names) -> None:
@@ -224,6 +291,14 @@ def _not_a_device(entry: Entry) -> str:
     return ""
 
 
+def _pool(spec: str, devices: Devices) -> str:
+    """Why a file system of ZFS is not found. Its pool is named as that of the installed system, whoever may have it now."""
+    pool = spec[len("ZFS="):] if spec.startswith("ZFS=") else spec
+    there = [device.name for device in devices if device.type == "zfs_member" and device.tag.get("LABEL") == pool.split("/")[0]]
+    return f"It belongs to a ZFS pool, which is not supported. The pool is on {', '.join(there)}." if there else \
+        "It belongs to a ZFS pool, which is not supported, and which is on no disk that was found."
+
+
 def _same_type(said: str, found: str) -> bool:
     families = ({"ext2", "ext3", "ext4"}, {"vfat", "msdos", "fat"})
     return any(each in ("auto", found) or any({each, found} <= family for family in families)
@@ -233,6 +308,8 @@ def _same_type(said: str, found: str) -> bool:
 def _find(spec: str, vfstype: str, root: Device, devices: Devices, disks: t.Mapping[str, Device],
           names: Names) -> tuple[Device | None, str]:
     """The device that spec means, or None, and why."""
+    if vfstype == "zfs" or spec.startswith("ZFS="):
+        return None, _pool(spec, devices)
     tag, equals, value = spec.partition("=")
     if equals and tag in _TAGS:
         if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
@@ -293,11 +370,11 @@ def _find_array(spec: str, root: Device, devices: Devices, names: Names, parts: 
 def _find_mapped(spec: str, root: Device, devices: Devices, disks: t.Mapping[str, Device],
                  names: Names) -> tuple[Device | None, str]:
     found = _visible([device for device in devices if "vg" in device.facts and device.name == spec], root, devices)
-    source = names.crypttab.get(spec[len("/dev/mapper/"):])
+    source = names.encrypted.get(spec[len("/dev/mapper/"):])
     if found or source is None:
         return _one_of(found or [device for device in devices if "container" in device.facts and device.name == spec], root,
                        "Several have this name", "No volume has this name, and the system's crypttab does not name it.")
-    if source.startswith("/dev/mapper/") and source[len("/dev/mapper/"):] in names.crypttab:
+    if source.startswith("/dev/mapper/") and source[len("/dev/mapper/"):] in names.encrypted:
         return None, "Its container is in another container, which is not supported."
     container, reason = _find(source, "auto", root, devices, disks, names)
     if container is None:

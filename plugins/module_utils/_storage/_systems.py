@@ -89,6 +89,7 @@ class System:
     root: Device
     content: Content
     fstab: list[_fstab.Entry]
+    crypttab: list[_fstab.Encrypted]
     notes: list[str]
     arch: str
     kernels: list[dict[str, t.Any]]
@@ -108,6 +109,7 @@ class System:
             "label": self.root.tag.get("LABEL"), "os": self.content.os, "mountable": self.mountable,
             "hostname": self.content.hostname or None, "arch": self.arch or None, "boot_mode": self.boot_mode,
             "kernels": self.kernels, "fstab": [entry.as_result() for entry in self.fstab],
+            "crypttab": [entry.as_result() for entry in self.crypttab],
             "ssh_host_keys": self.content.host_keys, "notes": self.notes,
         }
 
@@ -280,7 +282,7 @@ def _read(root: str, content: Content) -> None:
     if content.root:
         # One byte more than is used, so that it can be told that there was more. What is there and cannot be read is an error.
         content.fstab = _text(root, "etc/fstab", _fstab.LARGEST + 1, cut=True, lenient=False)
-        content.crypttab = _text(root, "etc/crypttab", 65536)
+        content.crypttab = _text(root, "etc/crypttab", _fstab.LARGEST + 1, cut=True)
         content.mdadm = _text(root, "etc/mdadm/mdadm.conf", 65536) or _text(root, "etc/mdadm.conf", 65536)
         content.hostname = _text(root, "etc/hostname", 4096).strip().split("\n")[0][:253]
     try:
@@ -426,20 +428,23 @@ def judge(devices: Devices, contents: t.Mapping[str, Content]) -> list[System]:
 def _system(devices: Devices, contents: t.Mapping[str, Content], root: Device, part: Subvolume | None, content: Content,
             neighbours: int) -> System:
     entries, cut = _fstab.parse(content.fstab.encode("utf-8", "surrogateescape"))
-    notes = ["The system's fstab is so long that its end was not read."] if cut else []
-    names = _fstab.Names(crypttab=_fstab.parse_crypttab(content.crypttab), arrays=_fstab.parse_mdadm_conf(content.mdadm),
+    encrypted, cut_too = _fstab.parse_crypttab(content.crypttab.encode("utf-8", "surrogateescape"))
+    notes = [f"The system's {name} is so long that its end was not read." for name, long in (
+        ("fstab", cut), ("crypttab", cut_too)) if long]
+    names = _fstab.Names(crypttab=encrypted, arrays=_fstab.parse_mdadm_conf(content.mdadm),
                          subvolumes={path: {each.path: each.id for each in found.subvolumes}
                                      for path, found in contents.items() if found.subvolumes})
     notes += [content.damage] if content.damage else []
     notes += _fstab.resolve(entries, root, devices, names, part.path if part else None)
+    _fstab.resolve_crypttab(names, entries, root, devices)
     at = {entry.file: _content_of(entry, contents) for entry in entries
           if entry.status == _fstab.RESOLVED or (entry.device and entry.reason == "It is marked noauto.")}
     usr, boot = at.get("/usr", Content()), at.get("/boot", Content())
     content.os = content.os or usr.os
     own = _id(root, devices)
     return System(
-        id=f"{own}:{part.path}" if part and neighbours > 1 else own, root=root, content=content, fstab=entries, notes=notes,
-        arch=content.arch or usr.arch, kernels=boot.kernels or content.kernels,
+        id=f"{own}:{part.path}" if part and neighbours > 1 else own, root=root, content=content, fstab=entries,
+        crypttab=encrypted, notes=notes, arch=content.arch or usr.arch, kernels=boot.kernels or content.kernels,
         boot_mode=_boot_mode(root, devices, [content, boot, at.get("/boot/efi", Content()), at.get("/efi", Content())],
                              set(at)), subvolume=part)
 

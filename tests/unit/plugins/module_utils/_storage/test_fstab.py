@@ -75,7 +75,8 @@ def resolve(devices, *lines, root="/dev/vdb1"):
     ("/dev/vg/root /x ext4", None, "unresolved", "No volume group that was found has such a volume"),
     ("/dev/md0 /x ext4", None, "unresolved", "No array that was found has this name"),
     ("/dev/bcache0 /x ext4", None, "unresolved", "knows how to find"),
-    ("ZFS=rpool/x /x zfs", None, "unresolved", "knows how to find"),
+    ("ZFS=rpool/x /x zfs", None, "unresolved", "It belongs to a ZFS pool, which is not supported, and which is on no disk"),
+    ("rpool /x zfs", None, "unresolved", "ZFS pool"),
     ("nas:/export /n nfs defaults", None, "skipped", "network"),
     ("//nas/share /n cifs credentials=/root/c", None, "skipped", "network"),
     ("UUID=bbbb-var /n xfs _netdev", None, "skipped", "network"),
@@ -180,8 +181,8 @@ def layers():
 
 
 NAMES = _fstab.Names(
-    crypttab=_fstab.parse_crypttab("# x\nsecret UUID=c0de none luks\nlocked\t/dev/disk/by-uuid/10cc /key\nlost UUID=gone\nx\n"
-                                   "inner /dev/mapper/secret none\n"),
+    crypttab=_fstab.parse_crypttab(b"# x\nsecret UUID=c0de none luks\nlocked\t/dev/disk/by-uuid/10cc /key\nlost UUID=gone\nx\n"
+                                   b"inner /dev/mapper/secret none\n")[0],
     arrays=_fstab.parse_mdadm_conf(f"HOMEHOST <system>\nARRAY /dev/md7 metadata=1.2\n  UUID={MD.replace('-', ':')}\n"
                                    "array /dev/md/gone uuid=1:2:3:4\nARRAY\n"),
     subvolumes={"/dev/sdf": {"@": 256, "@home": 257, "@/.snapshots/1/snapshot": 260}})
@@ -227,6 +228,38 @@ def test_what_is_built_on_disks_is_found_by_its_names(layers, line, device, reas
     assert entries[0].name == (layers.all[device].name if device else entries[0].name)
 
 
+@pytest.mark.parametrize(("line", "device", "status", "reason"), [
+    ("secret UUID=c0de none luks,discard", "/dev/sdd", "resolved", ""),
+    ("secret /dev/disk/by-uuid/C0DE /etc/key", "/dev/sdd", "resolved", ""),
+    ("  locked\tUUID=10cc", "/dev/sde", "resolved", ""),
+    ("gone UUID=gone none luks", None, "unresolved", "Nothing has this UUID"),
+    ("far /dev/sdq1 none luks", None, "unresolved", "Which disk the installed system calls sdq cannot be told"),
+    ("alone", None, "unresolved", "The line has only one field."),
+    ("swap /dev/sdq2 /dev/urandom swap,cipher=aes-xts-plain64", None, "skipped", "It gets a new key each time"),
+    ("image /srv/secret.img none luks", None, "skipped", "It is a file"),
+    ("plain /dev/mapper/vg0-my--data none plain", "/dev/mapper/lifeboatlook3-my--data", "unresolved", "in another way than by LUKS"),
+    ("wrong UUID=boot none luks", "/dev/md900", "unresolved", "There is ext4 on /dev/md/0, and no encrypted container (LUKS)."),
+    ("itself /dev/mapper/itself none", None, "unresolved", "in another container"),
+])
+def test_a_line_of_crypttab(layers, line, device, status, reason):
+    encrypted, cut = _fstab.parse_crypttab(f"# <name> <device>\n\n{line}\n".encode())
+    _fstab.resolve_crypttab(_fstab.Names(encrypted), [], layers.all["/dev/mapper/lifeboatlook3-root"], layers)
+    told = encrypted[0].as_result()
+    assert not cut and len(encrypted) == 1
+    assert (told["line"], told["name"], told["spec"]) == (3, *[*line.split(), ""][:2])
+    assert (encrypted[0].device, told["status"]) == (device, status), told
+    assert reason in told["reason"] and bool(reason) == bool(told["reason"])
+    assert told["device"] == (layers.all[device].name if device else None)
+    assert told["uuid"] == (layers.all[device].tag.get("UUID") if device else None)
+    assert "/etc/key" not in str(told)
+
+
+def test_the_pool_of_zfs_is_named_by_its_disk(devices):
+    pool = Device("/dev/vdz", "1:1", "disk", tag={"TYPE": "zfs_member", "LABEL": "rpool"})
+    entry = resolve(Devices([*devices, pool]), "rpool/ROOT/home /home zfs")[0][0]
+    assert (entry.status, entry.reason) == ("unresolved", "It belongs to a ZFS pool, which is not supported. The pool is on /dev/vdz.")
+
+
 def test_which_subvolume_is_meant(layers):
     entries, _cut = _fstab.parse(b"UUID=tree / btrfs subvol=@\nUUID=tree /home btrfs subvol=@home\nUUID=tree /x btrfs\n"
                                  b"UUID=tree /top btrfs subvol=/\n")
@@ -250,7 +283,8 @@ def test_noise_in_crypttab_and_mdadm_conf_is_never_an_error(layers):
              "luks", "\\", "x" * 50]
     for dummy in range(3000):
         text = "".join(source.choice(words) for dummy in range(source.randrange(60)))
-        names = _fstab.Names(crypttab=_fstab.parse_crypttab(text), arrays=_fstab.parse_mdadm_conf(text))
+        encrypted, _cut = _fstab.parse_crypttab(text.encode("utf-8", "surrogateescape"))
+        names = _fstab.Names(crypttab=encrypted, arrays=_fstab.parse_mdadm_conf(text))
         entries, _cut = _fstab.parse(b"/dev/mapper/secret /a ext4\n/dev/md0 /b ext4\n")
         _fstab.resolve(entries, layers.all["/dev/mapper/lifeboatlook3-root"], layers, names)
         assert all(entry.status in ("resolved", "skipped", "unresolved") for entry in entries)
@@ -273,6 +307,10 @@ def test_an_endless_file_ends_soon(devices, line):
     _fstab.resolve(entries, devices.all["/dev/vdb1"], devices)
     assert cut
     assert len(entries) <= _fstab.MOST
+    encrypted, cut = _fstab.parse_crypttab(line * (16000000 // len(line)))
+    _fstab.resolve_crypttab(_fstab.Names(encrypted), entries, devices.all["/dev/vdb1"], devices)
+    assert cut
+    assert len(encrypted) <= _fstab.MOST
     assert time.monotonic() - started < 5
 
 

@@ -39,11 +39,17 @@ def as_bytes(text: str) -> bytes:
 @settings(max_examples=500, deadline=None)
 @given(fstab=texts, crypttab=texts, mdadm=texts, subvolume=st.sampled_from([None, "@"]))
 def test_any_fstab_crypttab_and_mdadm_conf(fstab, crypttab, mdadm, subvolume):
-    names = _fstab.Names(crypttab=_fstab.parse_crypttab(crypttab), arrays=_fstab.parse_mdadm_conf(mdadm),
+    encrypted, _cut = _fstab.parse_crypttab(as_bytes(crypttab))
+    names = _fstab.Names(crypttab=encrypted, arrays=_fstab.parse_mdadm_conf(mdadm),
                          subvolumes={MD.path: {"@": 256}})
     for root in (ROOT, LV, MD):
         entries, _cut = _fstab.parse(as_bytes(fstab))
         _fstab.resolve(entries, root, DEVICES, names, subvolume)
+        _fstab.resolve_crypttab(names, entries, root, DEVICES)
+        for line in encrypted:
+            json.dumps(line.as_result())
+            assert line.status in (_fstab.RESOLVED, _fstab.SKIPPED, _fstab.UNRESOLVED) and (line.reason or line.status == _fstab.RESOLVED)
+            assert line.device is None or not DEVICES.all[line.device].rescue
         for entry in entries:
             json.dumps(entry.as_result())
             assert entry.status in (_fstab.RESOLVED, _fstab.SKIPPED, _fstab.UNRESOLVED)
