@@ -158,6 +158,14 @@ class Devices:
                 todo += [self.all[path] for path in device.on]
         return list(found.values())
 
+    def members(self, device: Device) -> list[Device]:
+        """It, and the other devices of its file system, of which there are some of a btrfs only."""
+        return [device, *(other for other in self if other.part_of == device.path)]
+
+    def as_options(self, device: Device) -> list[str]:
+        """What tells the kernel of the other devices of its file system, as nobody else may have."""
+        return [f"device={other.path}" for other in self.members(device)[1:] if "," not in other.path]
+
     def linked(self, kind: str, name: str) -> Device | None:
         """The device behind a name in /dev/disk/<kind>."""
         return self.all.get(self._links.get(kind, {}).get(name, ""))
@@ -332,19 +340,22 @@ def _unquote(value: str) -> str:
 
 
 def _mark_used(devices: Devices, kernel: Kernel, ours: t.Container[tuple[str, str]], covered: t.Container[str]) -> None:
-    mounts: dict[str, list[Mount]] = {}
+    mounts: dict[str, list[tuple[Mount, bool]]] = {}
     for mount in kernel.mounts():
-        # A mount of btrfs has a number of its own, not that of its device.
+        # A mount of btrfs has a number of its own, not that of its device, and may have several, of which it tells one.
         source = devices.named(mount.source) if mount.fstype == "btrfs" else None
-        mounts.setdefault(source.number if source else mount.device, []).append(mount)
+        numbers = [device.number for device in _same_btrfs(devices, source)] if source else [mount.device]
+        is_ours = any((number, mount.point) in ours for number in numbers)
+        for number in numbers:
+            mounts.setdefault(number, []).append((mount, is_ours))
     swaps = {os.path.realpath(path) for path in kernel.swaps()}
     unexplained = []
     for device in devices:
         own = ""
-        for mount in mounts.get(device.number, []):
+        for mount, is_ours in mounts.get(device.number, []):
             if mount.root == "/" and not device.mounted and mount.fstype != "btrfs":
                 device.mounted = mount.point
-            if (device.number, mount.point) in ours:
+            if is_ours:
                 device.ours = True
                 continue
             device.used = f"It is mounted at {mount.point}."
@@ -373,13 +384,23 @@ def _mark_used(devices: Devices, kernel: Kernel, ours: t.Container[tuple[str, st
 
 def _mark_paths(devices: Devices) -> None:
     """A disk that is seen twice is one disk, also where nobody has put its paths together."""
-    first: dict[tuple[str, int], Device] = {}
+    first: dict[tuple[str, ...], Device] = {}
     for device in devices:
         if device.kind == "disk" and device.wwn and all(devices.all[path].kind == "part" for path in device.below):
-            other = first.setdefault((device.wwn, device.size), device)
+            # Some makers give all their disks one name. What is on two paths of a disk is the same, too.
+            tags = [device.tag.get(tag, "") for tag in ("PTUUID", "TYPE", "UUID", "UUID_SUB")]
+            same = (device.wwn, device.serial, str(device.size), *tags)
+            other = first.setdefault(same, device)
             if other is not device:
                 for each in (device, *(devices.all[path] for path in device.below)):
                     each.path_of = other.path
+
+
+def _same_btrfs(devices: Devices, source: Device) -> list[Device]:
+    """A device of a btrfs and the others of it, which are no copies of it."""
+    uuid, own = source.tag.get("UUID"), source.tag.get("UUID_SUB")
+    return [device for device in devices if device is source or (
+        uuid and device.type == "btrfs" and device.tag.get("UUID") == uuid and device.tag.get("UUID_SUB") != own)]
 
 
 def _mark_parts_of_btrfs(devices: Devices) -> None:

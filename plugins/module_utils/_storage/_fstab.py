@@ -113,7 +113,8 @@ def parse_crypttab(data: bytes) -> tuple[list[Encrypted], bool]:
     lines, cut = _lines(data)
     entries = []
     for number, fields in lines:
-        entry = Encrypted(number, *(field.decode("utf-8", "surrogateescape") for field in fields[:4]))
+        # Debian's tools undo \0num, others nothing. No sane name has it without that being meant.
+        entry = Encrypted(number, *(unescape(re.sub(rb"\\0([0-3][0-7]{2})", rb"\\\1", field)) for field in fields[:4]))
         if not entry.spec:
             entry.reason = "The line has only one field."
         entries.append(entry)
@@ -172,7 +173,7 @@ def resolve(entries: t.Sequence[Entry], root: Device, devices: Devices, names: N
     """
     notes: list[str] = []
     names = names or Names()
-    disks = _disks(entries, root, devices)
+    disks = _disks(entries, names.crypttab, root, devices)
     own = names.subvolumes.get(root.path, {}).get(subvolume) if subvolume is not None else None
     points: set[str] = set()
     for entry in entries:
@@ -200,7 +201,7 @@ def resolve(entries: t.Sequence[Entry], root: Device, devices: Devices, names: N
 
 def resolve_crypttab(names: Names, entries: t.Sequence[Entry], root: Device, devices: Devices) -> None:
     """Find out what each line of the crypttab means, for the system whose root file system is root. entries: of its fstab."""
-    disks = _disks(entries, root, devices)
+    disks = _disks(entries, names.crypttab, root, devices)
     for entry in names.crypttab:
         if not entry.reason:
             _resolve_encrypted(entry, root, devices, disks, names)
@@ -218,12 +219,22 @@ def _resolve_encrypted(entry: Encrypted, root: Device, devices: Devices, disks: 
     if device is None:
         return
     entry.device, entry.name, entry.uuid = device.path, device.name, device.tag.get("UUID")
-    if device.type == "crypto_LUKS":
+    if any(option.startswith("header=") for option in options):
+        entry.reason = "Its header is elsewhere, which is not supported."
+    elif device.type == "crypto_LUKS":
         entry.status = RESOLVED
     elif {"plain", "tcrypt", "bitlk"}.intersection(options) or device.type == "BitLocker":
         entry.reason = "It is encrypted in another way than by LUKS, which is not supported."
     else:
         entry.reason = f"There is {device.type or 'nothing known'} on {device.name}, and no encrypted container (LUKS)."
+
+
+def subvolume_of_root(text: str, subvolumes: t.Mapping[str, int]) -> int | None:
+    """The id of the subvolume that the line for / names in the text of a fstab; None: no line does, or there is no such one."""
+    for entry in parse(text.encode("utf-8", "surrogateescape"))[0]:
+        if entry.file == "/" and entry.vfstype in ("btrfs", "auto") and not entry.reason:
+            return entry.subvolume if _find_subvolume(entry, subvolumes) else None
+    return None
 
 
 def _resolve(entry: Entry, root: Device, devices: Devices, disks: t.Mapping[str, Device], names: Names) -> None:
@@ -445,16 +456,14 @@ def _find_node(match: t.Match[str], vfstype: str, devices: Devices,
     return _not_of_rescue(device, f"{disk.path} is what the installed system calls {name}.")
 
 
-def _disks(entries: t.Sequence[Entry], root: Device, devices: Devices) -> dict[str, Device]:
+def _disks(entries: t.Sequence[Entry], crypttab: t.Sequence[Encrypted], root: Device, devices: Devices) -> dict[str, Device]:
     """Which disk is meant by a kernel's name of a disk, where there is evidence.
 
     The line for / shows what the disk of the root file system was called. Where there is but one disk, the first name
     of a family can mean no other.
     """
-    if root.layer:
-        return {}  # the line for / names no disk
     disk = devices.disk_of(root)
-    for entry in entries:
+    for entry in entries if not root.layer else ():  # of what lies on an array or a volume, the line for / names no disk
         match = _NODE.match(entry.spec)
         number = (match.group("na") or match.group("nb")) if match else ""
         if entry.file == "/" and match and (int(number) if number else None) == root.partition:
@@ -462,7 +471,8 @@ def _disks(entries: t.Sequence[Entry], root: Device, devices: Devices) -> dict[s
     own = {device.path for each in devices.candidates() for device in devices.disks_of(each)}
     if own != {disk.path}:
         return {}
-    names = {match.group("a") or match.group("b") for match in map(_NODE.match, [e.spec for e in entries]) if match}
+    specs = [entry.spec for entry in (*entries, *crypttab)]
+    names = {match.group("a") or match.group("b") for match in map(_NODE.match, specs) if match}
     return {name: disk for name in names if _FIRST.match(name)} if len(names) == 1 else {}
 
 

@@ -28,9 +28,11 @@ from ._systems import Content, System, look
 # Options of fstab that are kept. Others (quota, discard, exec, user, x-…) do nothing for a repair or may do harm.
 _KEPT = ("ro", "noatime", "nodiratime", "relatime", "strictatime", "lazytime", "sync", "dirsync", "acl", "noacl",
          "user_xattr", "nouser_xattr", "utf8", "uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota",
-         "inode32", "inode64")
+         "quota", "qnoenforce", "uqnoenforce", "gqnoenforce", "pqnoenforce", "inode32", "inode64")
 _KEPT_VFAT = ("uid", "gid", "umask", "fmask", "dmask", "codepage", "iocharset", "shortname")
-_XFS_ONLY = ("uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota", "inode32", "inode64")
+# Without its quota options, an XFS would have to count all its files again when the installed system mounts it.
+_XFS_ONLY = ("uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota", "quota", "qnoenforce", "uqnoenforce", "gqnoenforce",
+             "pqnoenforce", "inode32", "inode64")
 _EXT_ONLY = ("acl", "noacl", "user_xattr", "nouser_xattr")
 
 _BY_KERNEL = ("dev", "proc", "sys")
@@ -73,12 +75,13 @@ mount --move "$1" /
 
 
 class Planned(t.NamedTuple):
-    """One file system to be mounted. point is its mount point in the target."""
+    """One file system to be mounted. point is its mount point in the target; members are all its devices."""
 
     device: Device
     point: str
     options: list[str]
     replay: bool | None
+    members: list[Device]
 
     @property
     def fstype(self) -> str:
@@ -183,7 +186,7 @@ class Storage:
                 "type": device.type, "uuid": device.tag.get("UUID"), "label": device.tag.get("LABEL"),
                 "partuuid": device.tag.get("PART_ENTRY_UUID"), "partlabel": device.tag.get("PART_ENTRY_NAME"),
                 "by_id": device.by_id, "mounted": device.mounted or None, "rescue": bool(device.rescue),
-                "supported": not device.unsupported, "needs_replay": content.replay, "reason": reason or None,
+                "supported": not device.unsupported, "needs_replay": content.replay, "dirty": content.dirty, "reason": reason or None,
                 "subvolumes": [{"id": part.id, "path": part.path, "snapshot": part.snapshot, "default": part.default}
                                for part in content.subvolumes]}
 
@@ -235,9 +238,9 @@ class Storage:
 
     def _place(self, system: System) -> tuple[t.Any, ...]:
         """What stays the same of a system when its layers are built in another way. Names and numbers of devices do not."""
-        root = system.root
-        return (self.devices.below(root) or root.path, root.facts.get("lv"), root.partition, root.tag.get("UUID"),
-                system.subvolume and system.subvolume.id)
+        places = sorted((sorted(self.devices.below(each)) or [each.path], each.facts.get("lv") or "", each.partition or 0)
+                        for each in self.devices.members(system.root))
+        return (*places, system.root.tag.get("UUID"), system.subvolume and system.subvolume.id)
 
     def _unread(self, device: Device) -> str:
         return self.contents.get(device.path, Content()).unread
@@ -286,6 +289,7 @@ class Storage:
     def _planned(self, device: Device, point: str, from_fstab: list[str], mode: str,
                  subvolume: int | None = None) -> Planned:
         options = ["ro" if mode == "ro" else "rw"]
+        content = self.contents.get(device.path, Content())
         for option in from_fstab:
             name = option.partition("=")[0]
             if (option in _KEPT and not (option in _XFS_ONLY and device.type != "xfs")
@@ -303,13 +307,15 @@ class Storage:
         if mode == "ro" and device.type in ("xfs", "f2fs"):
             options.append("norecovery")
         if mode == "ro" and device.type == "btrfs":
-            options.append("nologreplay")
+            options.append(content.quiet or "nologreplay")
+        if content.degraded:
+            options.append("degraded")
         if subvolume is not None:
             options.append(f"subvolid={subvolume}")
         uuid = device.tag.get("UUID")
         if device.type == "xfs" and uuid and len(self.devices.tagged("UUID", uuid)) > 1:
             options.append("nouuid")
-        return Planned(device, point, options, self.contents.get(device.path, Content()).replay)
+        return Planned(device, point, options, content.replay, self.devices.members(device))
 
     # Mounting -------------------------------------------------------------------------------------------------------
 
@@ -363,8 +369,8 @@ class Storage:
         self._look(journal)
         chosen = self.choose(system)
         plan, left_out = self.plan(chosen, mode, force)
-        layers = set().union(*(self.devices.below(each.device) for each in plan))
-        self._whole(layers)
+        layers = set().union(*(self.devices.below(member) for each in plan for member in each.members))
+        self._whole(layers, plan)
         if not journal.exists:
             self._is_free(path)
         if check:
@@ -385,8 +391,8 @@ class Storage:
                 chosen = dataclasses.replace(built, id=chosen.id)
                 plan, left_out = self.plan(chosen, mode, force)
                 if mode == "rw":
-                    stack.will_write(self.devices.stack(each.device for each in plan))
-            self._nobody_writes([each.device for each in plan])
+                    stack.will_write(self.devices.stack(member for each in plan for member in each.members))
+            self._nobody_writes([member for each in plan for member in each.members])
             result = self._result(path, mode, chosen, left_out, plan)
             result["mounts"] = self._mount_all(journal, path, mode, plan, left_out, force)
             result["namespace"], notes = self._make_namespace(journal, path)
@@ -413,8 +419,12 @@ class Storage:
                 "ssh_host_keys": chosen.content.host_keys, "namespace": None, "notes": list(chosen.notes),
                 "mounts": [each.is_mounted_as(path) for each in plan]}
 
-    def _whole(self, layers: set[str]) -> None:
-        """Refuse to mount what lies on an array or a volume group with missing disks, unless that was asked for."""
+    def _whole(self, layers: set[str], plan: list[Planned]) -> None:
+        """Refuse to mount what lies on an array, a volume group or a btrfs with missing disks, unless that was asked for."""
+        lacking = [each.device.name for each in plan if "degraded" in each.options]
+        if lacking and not self.degraded:
+            raise TargetError(f"The btrfs on {lacking[0]} lacks some of its disks.", "Nothing was mounted.",
+                              "Set degraded=true to mount it nevertheless.")
         for device in self.devices:
             if device.layer in layers and device.facts.get("degraded") and not self.degraded:
                 raise TargetError(f"The array {device.name} lacks {device.facts['degraded']} of its {device.facts['raid_disks']} "
@@ -445,15 +455,17 @@ class Storage:
                     left_out.append({"spec": planned.device.name, "file": planned.point, "reason": reason})
                     continue
             device = planned.device
-            if mode == "ro" and not device.read_only:
-                # A file system mounted read-only may still write: ext4 works off its list of orphaned inodes.
-                journal.announce(do="setro", device=device.path)
-                self.run(["blockdev", "--setro", device.path])
-                device.read_only = True
-            journal.announce(do="mount", device=device.path, name=device.name, number=device.number, target=target, type=device.type)
+            for member in planned.members if mode == "ro" else ():
+                if not member.read_only:
+                    # A file system mounted read-only may still write: ext4 works off its list of orphaned inodes.
+                    journal.announce(do="setro", device=member.path)
+                    self.run(["blockdev", "--setro", member.path])
+                    member.read_only = True
+            journal.announce(do="mount", device=device.path, name=device.name, number=device.number, target=target, type=device.type,
+                             more={member.number: member.path for member in planned.members[1:]})
             try:
-                self.run(["mount", "-t", planned.fstype, "-o", ",".join(planned.options), "--", device.path, target],
-                         timeout=1800)
+                self.run(["mount", "-t", planned.fstype, "-o", ",".join([*planned.options, *self.devices.as_options(device)]), "--",
+                          device.path, target], timeout=1800)
             except CommandFailed as exc:
                 if planned.point == "/" or (_fstab.essential(planned.point) and not force) or self._mounted_at(target):
                     raise
@@ -590,7 +602,7 @@ class Storage:
                 if step in present:
                     self._umount(step["target"])
                     unmounted.append(step["target"])
-                journal.left[step["number"]] = step["device"]
+                journal.left.update({step["number"]: step["device"], **step["more"]})
             elif step["do"] == "namespace":
                 while self._mounted_at(step["file"]):
                     self._umount(step["file"])

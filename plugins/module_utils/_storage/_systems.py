@@ -19,9 +19,13 @@ from .._run import Runner
 from . import _fstab
 from ._apart import NoLoop, apart, mount_for_a_look
 from ._devices import BIOS_BOOT, ESP, EXT, MOUNTABLE, Device, Devices
-from ._ext import has_orphans, listings, needs_replay
+from ._ext import listings
 from ._kernel import Kernel
+from ._superblock import has_orphans, is_dirty, needs_replay
 
+_TOP_LEVEL = 5  # of a btrfs, the id of the subvolume that all others are in
+# What installers call the subvolume of the root. It may be a snapshot by now: one goes back to a snapshot by making one of it.
+_USUAL_ROOTS = ("@", "@rootfs", "root")
 # What an installed system may be recognised on. ntfs is not mounted for that.
 READABLE = (*MOUNTABLE, "ntfs", "ufs")
 # The driver of ext4 knows the options that we need, and mounts all three.
@@ -58,14 +62,18 @@ class Content:
     """What one file system was found to hold.
 
     unread: why it could not be read, or "". listed: its top directory was listed and has nothing of interest, so that it was
-    not mounted to be read. replay: whether its journal must be replayed before it is whole (None: not known). root: it looks
-    like the root of an installed system. damage: what else could not be read, or "". subvolumes: of a btrfs, whose other
-    fields speak of the top of the file system. The rest is what was found, as far as it is there.
+    not mounted to be read. replay: whether its journal must be replayed before it is whole; dirty: whether it was not unmounted,
+    or notes an error (None: not known). quiet: the option that keeps a btrfs from a replay here. degraded: it lacks disks.
+    root: it looks like the root of an installed system. damage: what else could not be read, or "". subvolumes: of a btrfs,
+    whose other fields speak of the top of the file system. The rest is what was found, as far as it is there.
     """
 
     unread: str = ""
     listed: bool = False
     replay: bool | None = None
+    dirty: bool | None = None
+    quiet: str = ""
+    degraded: bool = False
     root: bool = False
     os: dict[str, str] = dataclasses.field(default_factory=dict)
     hostname: str = ""
@@ -131,7 +139,7 @@ def look(run: Runner, kernel: Kernel, devices: Devices) -> tuple[dict[str, Conte
     meant = {entry.device for system in systems for entry in system.fstab if entry.status == _fstab.RESOLVED}
     rest = [devices.all[path] for path, content in contents.items() if content.listed and path in meant]
     if rest:
-        contents.update(_read_all(run, kernel, rest))
+        contents.update(_read_all(run, kernel, devices, rest))
     return contents, systems
 
 
@@ -141,24 +149,26 @@ def _look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
     for device in devices.candidates():
         if device.type not in READABLE or device.part_of or device.mixed or device.snapshot:
             continue
-        found[device.path] = Content(replay=needs_replay(kernel, device))
+        found[device.path] = Content(replay=needs_replay(kernel, device), dirty=is_dirty(kernel, device))
         if device.used and not device.mounted:
             found[device.path].unread = device.used
         else:
             wanted.append(device)
     for path, names in listings(run, [device for device in wanted if not device.mounted]).items():
         found[path].listed = not _is_promising(names)
-    found.update(_read_all(run, kernel, [device for device in wanted if not found[device.path].listed]))
+    found.update(_read_all(run, kernel, devices, [device for device in wanted if not found[device.path].listed]))
     return found
 
 
-def _read_all(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, Content]:
-    found = {}
-    for path, answer in (apart(lambda: _look_at(run, kernel, wanted)) if wanted else {}).items():
-        found[path] = _content(answer)
+def _read_all(run: Runner, kernel: Kernel, devices: Devices, wanted: list[Device]) -> dict[str, Content]:
+    answers = apart(lambda: _look_at(run, kernel, devices, wanted)) if wanted else {}
+    found = {path: _content(answer) for path, answer in answers.items()}
     for device in wanted:
-        if found[device.path].replay is None:
-            found[device.path].replay = needs_replay(kernel, device)
+        content = found[device.path]
+        if content.replay is None:
+            content.replay = needs_replay(kernel, device)
+        # An XFS that was unmounted has an empty log.
+        content.dirty = content.replay if device.type == "xfs" else is_dirty(kernel, device)
     return found
 
 
@@ -169,7 +179,7 @@ def _content(answer: dict[str, t.Any]) -> Content:
     return Content(**{**answer, "subvolumes": parts})
 
 
-def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.Any]:
+def _look_at(run: Runner, kernel: Kernel, devices: Devices, wanted: list[Device]) -> dict[str, t.Any]:
     """Runs in a mount namespace of its own."""
     scratch = None
     found = {}
@@ -186,7 +196,7 @@ def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.A
             scratch = scratch or _scratch(run, wanted)
             place = os.path.join(scratch, str(number))
             os.mkdir(place)
-            content.unread, content.replay = _mount(kernel, device, place)
+            _mount(kernel, devices, device, place, content)
             if content.unread and device.type == "ufs":
                 _read_ufs(kernel, device, content)
         elif not kernel.is_on(place, device.number):
@@ -195,7 +205,7 @@ def _look_at(run: Runner, kernel: Kernel, wanted: list[Device]) -> dict[str, t.A
             _try_to_read(place, content)
             if device.type == "btrfs":
                 try:
-                    content.subvolumes = _subvolumes(run, place)
+                    content.subvolumes = _subvolumes(run, place, content)
                 except (LifeboatError, OSError) as exc:
                     content.unread = str(exc)
         found[device.path] = dataclasses.asdict(content)
@@ -212,8 +222,8 @@ def _scratch(run: Runner, wanted: list[Device]) -> str:
     raise TargetError("The rescue system has no directory to mount something on for a moment.")
 
 
-def _mount(kernel: Kernel, device: Device, place: str) -> tuple[str, bool | None]:
-    """Mount it so that no byte of it changes. Return why it could not be, or "", and whether a replay is due."""
+def _mount(kernel: Kernel, devices: Devices, device: Device, place: str, content: Content) -> None:
+    """Mount it so that no byte of it changes, and note how, or why it could not be."""
     # ext4 works off its list of orphaned inodes even with ro,noload, and notes errors, which writes, and XFS replays its log
     # with ro. Only a read-only device holds them back.
     tries: list[tuple[str, bool, bool | None]]
@@ -225,7 +235,7 @@ def _mount(kernel: Kernel, device: Device, place: str) -> tuple[str, bool | None
         tries = [("nouuid", True, False), ("nouuid,norecovery", True, True), ("nouuid,norecovery", False, None)]
     elif device.type == "btrfs":
         # No loop device: the kernel knows a btrfs by its UUID, and would take that for its device from then on.
-        tries = [(f"subvolid=5,{option}", False, None) for option in ("rescue=nologreplay", "nologreplay")]
+        tries = [(option, False, None) for option in ("rescue=nologreplay", "nologreplay", "rescue=nologreplay,degraded")]
     elif device.type == "ufs":
         tries = [(f"ufstype={kind}", True, None) for kind in ("ufs2", "44bsd")]
     elif device.type == "f2fs":
@@ -233,18 +243,23 @@ def _mount(kernel: Kernel, device: Device, place: str) -> tuple[str, bool | None
     else:
         tries = [("", False, None)]
     why, looped = "", any(loop for _options, loop, _replay in tries)
+    more = [f"subvolid={_TOP_LEVEL}", *devices.as_options(device)] if device.type == "btrfs" else []
     for options, loop, replay in tries:
         if looped and not loop:
             continue
         try:
-            mount_for_a_look(device.path, place, _DRIVERS.get(device.type, device.type), options, loop)
+            mount_for_a_look(device.path, place, _DRIVERS.get(device.type, device.type), ",".join([options, *more]), loop)
         except NoLoop:
             looped = False
         except OSError as exc:
             why = why or exc.strerror or str(exc)
         else:
-            return "", replay
-    return f"It cannot be mounted: {why}.", None
+            content.replay = replay
+            if device.type == "btrfs":
+                content.quiet, _comma, degraded = options.partition(",")
+                content.degraded = bool(degraded)
+            return
+    content.unread = f"It cannot be mounted: {why}."
 
 
 def _try_to_read(root: str, content: Content) -> None:
@@ -322,8 +337,8 @@ def _read_ntfs(run: Runner, device: Device, content: Content) -> None:
             return
 
 
-def _subvolumes(run: Runner, place: str) -> list[Subvolume]:
-    """The subvolumes of the btrfs whose top is mounted at place, and what those hold that are not snapshots of others."""
+def _subvolumes(run: Runner, place: str, top: Content) -> list[Subvolume]:
+    """The subvolumes of the btrfs whose top is mounted at place, and what those hold that a system may boot from."""
     default = run(["btrfs", "subvolume", "get-default", place]).out.split()
     parts = []
     for line in run(["btrfs", "subvolume", "list", "-q", place]).out.splitlines():
@@ -332,12 +347,18 @@ def _subvolumes(run: Runner, place: str) -> list[Subvolume]:
             number, parent, path = match.groups()
             parts.append(Subvolume(int(number), path, parent != "-" or ".snapshots" in path.split("/"),
                                    len(default) > 1 and default[1] == number))
-    for part in parts[:_MOST_SUBVOLUMES]:
-        if part.default or not part.snapshot:
+    todo = [part for part in parts[:_MOST_SUBVOLUMES] if part.default or not part.snapshot or part.path in _USUAL_ROOTS]
+    ids = {part.path: part.id for part in parts}
+    meant = {_fstab.subvolume_of_root(top.fstab, ids)}
+    while todo:
+        for part in todo:
             part.content = Content()
             at = os.path.join(place, part.path)
             if os.path.isdir(at) and os.path.realpath(at) == os.path.join(os.path.realpath(place), part.path):
                 _try_to_read(at, part.content)
+                meant.add(_fstab.subvolume_of_root(part.content.fstab, ids))
+        # Whatever it is, it is booted where a fstab names it.
+        todo = [part for part in parts if part.id in meant and part.content is None]
     return parts
 
 
@@ -415,14 +436,31 @@ def _host_keys(root: str) -> list[str]:
 
 def judge(devices: Devices, contents: t.Mapping[str, Content]) -> list[System]:
     """The installed systems among what was read."""
-    roots: list[tuple[Device, Subvolume | None, Content]] = []
-    for path, content in contents.items():
-        # What is mounted where no subvolume is asked for speaks for the file system: the top of it, or another.
-        if content.root and not any(part.default for part in content.subvolumes):
-            roots.append((devices.all[path], None, content))
-        roots += [(devices.all[path], part, part.content) for part in content.subvolumes if part.content and part.content.root]
+    roots = [(devices.all[path], part, root) for path, content in contents.items() for part, root in _roots(content)]
     return [_system(devices, contents, root, part, content, sum(other is root for other, _part, _content in roots))
             for root, part, content in roots]
+
+
+def _roots(content: Content) -> list[tuple[Subvolume | None, Content]]:
+    """What of a file system is the root of an installed system. Of a btrfs, what it boots from, and not what is kept of that."""
+    found: dict[int, tuple[Subvolume | None, Content]] = {}
+    # What is mounted where no subvolume is asked for speaks for the file system: the top of it, or another.
+    if content.root and not any(part.default for part in content.subvolumes):
+        found[_TOP_LEVEL] = (None, content)
+    found.update((part.id, (part, part.content)) for part in content.subvolumes if part.content and part.content.root)
+    ids = {part.path: part.id for part in content.subvolumes}
+    named = {number: _fstab.subvolume_of_root(root.fstab, ids) for number, (_part, root) in found.items()}
+
+    def is_booted(number: int, part: Subvolume | None) -> bool:
+        if named[number] in found and named[number] != number:
+            return False  # it was moved away for another, or is a copy
+        if part is None or part.default or number in named.values():
+            return True
+        # Engines for containers keep theirs in subvolumes below the root.
+        above = [f"{other.path}/" if other else "" for each, (other, _content) in found.items() if each != number]
+        return not part.snapshot and not part.path.startswith(tuple(above))
+
+    return [root for number, root in found.items() if is_booted(number, root[0])] or list(found.values())
 
 
 def _system(devices: Devices, contents: t.Mapping[str, Content], root: Device, part: Subvolume | None, content: Content,

@@ -23,18 +23,22 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._storage._devices 
 
 VERSION = "debugfs 1.47.0 (5-Feb-2023)\n"
 PATHS = ["/dev/sda1", "/dev/mapper/vg-home"]
-COMMANDS = [command for path in PATHS for command in (f"open -c {path}", "ls -p /", "close")]
+MARK = "# 0123456789abcdef"
 
 
 def printed(listings):
     """What debugfs prints. listings: path to names."""
-    return VERSION + "".join(f"debugfs: open -c {path}\ndebugfs: ls -p /\n" + "".join(
+    return VERSION + "".join(f"{MARK}\ndebugfs: open -c {path}\ndebugfs: ls -p /\n" + "".join(
         f"/{number}/040755/0/0/{name}/{number % 9 or ''}/\n" for number, name in enumerate([".", "..", *names], 2)
-    ) + "\ndebugfs: close\n" for path, names in listings.items())
+    ) + "\ndebugfs: close\n" for path, names in listings.items()) + f"{MARK}\n"
 
 
 def parse(told):
-    return _ext._parse(told, PATHS, COMMANDS)
+    return _ext._parse(told, PATHS, MARK)
+
+
+# A name at the top of the first one that looks as if the second one had nothing.
+FORGED = f"x//\n\ndebugfs: close\n# 0123\ndebugfs: open -c {PATHS[1]}\ndebugfs: ls -p /\n/2/0/0/0/.//\n/2/0/0/0/..//\n\ndebugfs: close\n# 0123\n"
 
 
 def test_names_of_each():
@@ -49,10 +53,11 @@ def test_names_of_each():
     printed({PATHS[0]: [], PATHS[1]: []}).replace("/2/040755/0/0/./2/\n", "", 1),
     printed({PATHS[0]: [], PATHS[1]: []}).replace("\ndebugfs: close", "ls: EXT2 directory corrupted\ndebugfs: close"),
     printed({PATHS[1]: [], PATHS[0]: []}),
-    # a name that would hide what the second one has
-    printed({PATHS[0]: [f"x//\n\ndebugfs: close\ndebugfs: open -c {PATHS[1]}\ndebugfs: ls -p /\n/2/0/0/0/y"], PATHS[1]: ["etc"]}),
+    printed({PATHS[0]: [FORGED], PATHS[1]: ["etc"]}),
+    printed({PATHS[0]: [FORGED]}),  # and cut then, as by a limit
+    printed({PATHS[0]: [], PATHS[1]: []}) + "more\n",
     printed({PATHS[0]: [], PATHS[1]: []}).replace(VERSION, VERSION + "/2/040755/0/0/x//\n"),
-], ids=["nothing", "no program", "cut", "no dot", "broken", "another order", "a name like a command", "before the first"])
+], ids=["nothing", "no program", "cut", "no dot", "broken", "another order", "forged", "forged and cut", "after the last", "before the first"])
 def test_what_is_odd_tells_nothing(told):
     assert parse(told) == {}
 
@@ -72,7 +77,7 @@ def test_any_names_come_back_or_nothing(first, second):
 
 
 @settings(max_examples=300, deadline=None)
-@given(told=st.lists(st.sampled_from([VERSION, "debugfs: open -c /dev/sda1\n", "debugfs: ls -p /\n", "debugfs: close\n", "\n",
+@given(told=st.lists(st.sampled_from([VERSION, MARK + "\n", "debugfs: open -c /dev/sda1\n", "debugfs: ls -p /\n", "debugfs: close\n", "\n",
                                       "/2/040755/0/0/.//\n", "/2/040755/0/0/..//\n", "/1/1"]) | st.text(max_size=5)).map("".join))
 @example(told=printed({PATHS[0]: ["x"], PATHS[1]: ["y"]}))
 def test_any_words(told):
@@ -90,10 +95,13 @@ def test_no_path_becomes_a_command():
 
     odd = ["/dev/mapper/a b", "/dev/mapper/x\nclose", "/dev/mapper/$(reboot)", "/dev/mapper/'", "/dev/x\n"]
     _ext.listings(Asked(), [Device(path, "1:1", "lvm", tag={"TYPE": "ext4"}) for path in [*odd, PATHS[1]]])
-    assert asked == ["\n".join([*COMMANDS[3:], ""])]
+    mark, *commands, end, nothing = asked[0].split("\n")
+    assert commands == [f"open -c {PATHS[1]}", "ls -p /", "close"]
+    assert mark == end and nothing == "" and re.match("# [0-9a-f]{32}\\Z", mark)
     assert _ext.listings(Asked(), [Device(path, "1:1", "lvm", tag={"TYPE": "ext4"}) for path in odd]) == {}
     assert _ext.listings(Asked(), [Device(PATHS[1], "1:1", "lvm", tag={"TYPE": "xfs"})]) == {}
-    assert len(asked) == 1
+    _ext.listings(Asked(), [Device(PATHS[1], "1:1", "lvm", tag={"TYPE": "ext4"})])
+    assert len(asked) == 2 and not asked[1].startswith(mark)
 
 
 @pytest.fixture
@@ -145,9 +153,23 @@ def test_a_broken_one(made):
     assert _ext.listings(_run.Runner(timeout=60), [made("ext4"), broken]) == {}
 
 
+def test_a_disk_that_does_not_answer(monkeypatch):
+    class Waits(_run.Runner):
+        def __call__(self, argv, **options):
+            raise _run.CommandFailed(f"sh did not end within {options['timeout']} s.")
+
+    assert _ext.listings(Waits(), [Device(PATHS[0], "1:1", "part", tag={"TYPE": "ext4"})]) == {}
+
+
 def test_one_without_end_ends(made, monkeypatch):
-    """A top directory whose tree of extents leads to one and the same block over and over."""
-    endless = made("ext4", *(b"%0100d" % number for number in range(8)))
+    """A top directory whose tree of extents leads to one and the same block over and over, with a name that speaks for another disk."""
+    victim = made("ext4", b"etc", b"usr")
+    forged = FORGED.replace(PATHS[1], victim.path).encode()
+    endless = made("ext4", *(b"%0100d" % number for number in range(8)), b"f" * len(forged))
+    with open(endless.path, "r+b") as file:
+        image = file.read()
+        file.seek(image.index(b"f" * len(forged)))
+        file.write(forged)
 
     def debugfs(*command):
         return subprocess.run(["/sbin/debugfs", "-w", "-R", " ".join(command), endless.path], check=True, capture_output=True,
@@ -170,4 +192,5 @@ def test_one_without_end_ends(made, monkeypatch):
     assert subprocess.run(["timeout", "2", "/sbin/debugfs", "-c", "-R", "ls -p /", endless.path], stdout=subprocess.DEVNULL, check=False,
                           stderr=subprocess.DEVNULL).returncode == 124
     monkeypatch.setattr(_ext, "_LIST", _ext._LIST.replace("ulimit -t 10;", "ulimit -t 1;"))
-    assert _ext.listings(_run.Runner(timeout=60), [endless]) == {}
+    assert _ext.listings(_run.Runner(timeout=60), [endless, victim]) == {}
+    assert _ext.listings(_run.Runner(timeout=60), [victim]) == {victim.path: ["etc", "lost+found", "usr"]}
