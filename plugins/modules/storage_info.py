@@ -35,7 +35,8 @@ attributes:
     description: This module changes nothing.
     support: full
 notes:
-  - Snapshots, of LVM and of btrfs, are not taken for systems.
+  - Snapshots, of LVM and of btrfs, are not taken for systems. Of a btrfs, what is booted is the subvolume that the system's
+    own C(fstab) names for C(/), or else the default one, whatever it was made from.
   - ZFS pools are listed with the reason why they are not read. A BSD on UFS and a Windows are recognised, and cannot be
     mounted.
 seealso:

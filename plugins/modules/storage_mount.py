@@ -80,7 +80,7 @@ options:
     type: bool
     default: false
   degraded:
-    description: Start an array that the installed system needs although disks of it are missing.
+    description: Start an array, or mount a btrfs, that the installed system needs although disks of it are missing.
     type: bool
     default: false
   partial:

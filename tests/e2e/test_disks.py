@@ -63,6 +63,14 @@ def check(there: There, info: dict[str, Any]) -> None:
             assert entry["reason"] and re.search(REASONS[kind], entry["reason"]), entry
 
 
+def check_state(there: There, info: dict[str, Any]) -> None:
+    """What was unmounted is clean, and what was pulled out is not."""
+    told = [each["dirty"] for each in info["filesystems"] if not each["rescue"] and re.match("ext|xfs|vfat", each["type"])]
+    assert set(told) <= {None, there.image.pulled}
+    replay = [each["needs_replay"] for each in info["filesystems"] if each["type"] in ("ext4", "xfs", "btrfs") and not each["rescue"]]
+    assert set(replay) <= {None, there.image.pulled}
+
+
 @pytest.mark.parametrize("name", [name for name, image in IMAGES.items() if not image.systems])
 def test_where_nothing_can_be_mounted(zoo: Zoo, name: str, record_property: Any) -> None:
     with zoo.plugged(name) as there:
@@ -78,6 +86,7 @@ def look(there: There, record_property: Any) -> dict[str, Any]:
     assert not info.get("failed"), info
     record_property("info", info["took"])
     check(there, info)
+    check_state(there, info)
     assert there.left() == []
     # Nothing of the rescue system's is ever a candidate.
     assert all(disk["rescue"] == (disk["serial"] == "rescue") for disk in info["disks"] if disk["serial"])
@@ -117,9 +126,11 @@ def visit(zoo: Zoo, name: str, number: int, mode: str, active: bool, record_prop
         system = expected(there)[number]
         guest, luks = there.guest, keys(there)
         before = all_files(guest, there.image) if mode == "rw" and there.image.pulled else []
-        info = look(there, record_property)
-        told = sorted(info["systems"], key=lambda each: (each["hostname"] or "", each["id"]))[number]
-        arguments = {"mode": mode, "luks": luks, "system": told["id"], "degraded": "degraded" in name, "partial": "partial" in name,
+        chosen = None
+        if mode == "ro" or active or len(there.image.systems) > 1:  # else it has been looked at, and there is nothing to choose
+            info = look(there, record_property)
+            chosen = sorted(info["systems"], key=lambda each: (each["hostname"] or "", each["id"]))[number]["id"]
+        arguments = {"mode": mode, "luks": luks, "system": chosen, "degraded": "degraded" in name, "partial": "partial" in name,
                      "owner": "the test"}
         planned = call(guest, "storage_mount", check_mode=True, **arguments)
         assert planned.get("changed") is True, planned
@@ -446,3 +457,38 @@ def test_a_hostile_server_reaches_nothing_outside(zoo: Zoo) -> None:
 
         assert guest.run("find / -xdev -newer /run/stamp -not -type d") == ""
         assert guest.run("ls -A / /etc /mnt | sha256sum") == before
+
+
+# The rescue system's own group, on a disk in memory, is in use.
+OWN_GROUP = """
+set -e
+truncate -s 64M /run/own.img
+disk=$(losetup --find --show /run/own.img)
+pvcreate -qq --devices $disk $disk
+vgcreate -qq --devices $disk vg0 $disk
+lvcreate -qq -y --devices $disk -L 40m -n own vg0
+mkfs.ext4 -q /dev/mapper/vg0-own
+mkdir -p /opt/own
+mount /dev/mapper/vg0-own /opt/own
+"""
+
+
+def test_a_volume_group_that_is_named_as_the_rescue_systems_own(zoo: Zoo) -> None:
+    with zoo.plugged("twin-vg-one") as there:
+        guest = there.guest
+        guest.run("sh -s", stdin=OWN_GROUP.encode())
+        try:
+            before = snapshot(guest)
+            info = call(guest, "storage_info")
+            assert [system["hostname"] for system in info["systems"]] == ["first1"]
+            assert [each["rescue"] for each in info["filesystems"] if each["device"] == "/dev/mapper/vg0-own"] == [True]
+            refused = call(guest, "storage_mount", mode="rw")
+            assert refused["failed"] and "The rescue system itself has a volume group vg0." in refused["msg"], refused
+            assert same(before, snapshot(guest)) == []
+            assert call(guest, "storage_mount", mode="ro")["changed"]
+            assert guest.run("cat /mnt/target/etc/hostname") == "first1\n"
+            assert call(guest, "storage_mount", state="unmounted")["clean"]
+            assert same(before, snapshot(guest)) == []
+        finally:
+            guest.run("umount /opt/own; disk=$(losetup --noheadings --output NAME --associated /run/own.img); "
+                      "vgchange -qq --activate n --devices $disk; losetup --detach $disk; rm -r /run/own.img /opt/own")

@@ -121,9 +121,10 @@ class Zoo:
     def _obey(self, active: bool) -> None:
         """Have the rescue system activate what is plugged in from now on, or leave it as it is."""
         done = "rm -f /run/udev/rules.d/$rule" if active else "ln -sf /dev/null /run/udev/rules.d/$rule"
-        # What it has once seen whole, it does not activate again.
+        # What it has once seen whole, it does not activate again; and the kernel refuses a btrfs that it has seen newer.
         self.guest.run(f"mkdir -p /run/udev/rules.d; for rule in 64-md-raid-assembly.rules 69-lvm.rules; do {done}; done; "
-                       "rm -f /run/lvm/pvs_online/* /run/lvm/vgs_online/* /run/lvm/pvs_lookup/*; udevadm control --reload")
+                       "rm -f /run/lvm/pvs_online/* /run/lvm/vgs_online/* /run/lvm/pvs_lookup/*; udevadm control --reload; "
+                       "btrfs device scan --forget 2>/dev/null || true")  # where it has seen none, that is an error
 
     @contextlib.contextmanager
     def plugged(self, name: str, active: bool = False) -> Iterator[There]:

@@ -108,7 +108,7 @@ print(json.dumps(found))
 LIST = r"""
 import hashlib, json, os, re, stat, subprocess, sys
 
-QUIET = {"ext2": "noload", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "rescue=nologreplay,subvolid=5",
+QUIET = {"ext2": "noload", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "rescue=nologreplay,degraded,subvolid=5",
          "vfat": "", "f2fs": "norecovery"}
 LETTERS = {stat.S_IFREG: "-", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p",
            stat.S_IFSOCK: "s"}
@@ -297,10 +297,16 @@ def _files(found: dict[str, list[Any]]) -> dict[str, File]:
 def altered(before: Listings, after: Listings) -> list[str]:
     """Return in words what of the files in after is not as it was in before, which may have more file systems."""
     told = []
+    copies: dict[tuple[str, str], list[dict[str, File]]] = {}
     for kind, uuid, files in after:
-        # of copies, the one that it is
-        was = [changed(known, files) for each, other, known in before if (each, other) == (kind, uuid)]
-        told += [f"{kind} {uuid}: {path}" for path in min(was, key=len)] if was else [f"{kind} {uuid} is new"]
+        # of copies, the one that it is, which no other can be then; but each path of a disk shows the same ones
+        known = copies.setdefault((kind, uuid), [])
+        known += [] if known else [each for one, other, each in before if (one, other) == (kind, uuid)]
+        if known:
+            was = known.pop(min(range(len(known)), key=lambda number: len(changed(known[number], files))))
+            told += [f"{kind} {uuid}: {path}" for path in changed(was, files)]
+        else:
+            told.append(f"{kind} {uuid} is new")
     return told
 
 

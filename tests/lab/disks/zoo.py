@@ -262,7 +262,7 @@ _again("twin-vg", name="twin-vg-one", story="The first of the twins alone, which
        systems=IMAGES["twin-vg"].systems[:1])
 
 _add(Image(
-    "cloned-lvm", "A disk and its clone: every UUID of LVM and of the file systems is there twice.", (Disk(96), Disk(96)),
+    "cloned-lvm", "A disk and its clone, used since: every UUID of LVM and of the file systems is there twice.", (Disk(96), Disk(96)),
     """
 table gpt $D0 'size=16MiB, type=L' 'size=72MiB, type=V'
 ext4 <boot> ${P0}1
@@ -277,13 +277,19 @@ umount -R /target
 vgchange -qq --activate n vg0
 sync
 dd if=$D0 of=$D1 bs=1M conv=sparse,fsync status=none
+partx --update $D1
+vgchange -qq --devices ${P1}2 --activate y vg0
+mount /dev/vg0/root /target
+echo clone2 > /target/etc/hostname
+umount /target
+vgchange -qq --devices ${P1}2 --activate n vg0
 """,
     {"root": Tree("debian", "clone1", "/dev/mapper/vg0-root / ext4 defaults 0 1\nUUID=<boot> /boot ext4 defaults 0 2\n")},
     table=("gpt", "gpt"),
     contents=(Content("0.1", "ext4", "<boot>"), Content("0.2", "LVM2_member", "<pv:one>"),
               Content("1.1", "ext4", "<boot>"), Content("1.2", "LVM2_member", "<pv:one>")),
     systems=(System("debian", "clone1", "bios", (Mount("/", "lv:vg0/root", "ext4", "<root>"), Mount("/boot", "0.1", "ext4", "<boot>"))),
-             System("debian", "clone1", "bios", (Mount("/", "lv:vg0/root", "ext4", "<root>"), Mount("/boot", "1.1", "ext4", "<boot>")))),
+             System("debian", "clone2", "bios", (Mount("/", "lv:vg0/root", "ext4", "<root>"), Mount("/boot", "1.1", "ext4", "<boot>")))),
 ))
 
 _add(Image(
@@ -432,6 +438,8 @@ mkdir -p /target/dev
         Mount("/", "lv:vg-main/root", "ext4", "<root>"), Mount("/boot", "md:boot", "ext4", "<boot>"),
         Mount("/home", "lv:vg-main/home", "btrfs", "<home>"), Mount("/var", "lv:vg-main/var", "xfs", "<var>"))),),
 ))
+_again("boot-raid1-lvm", name="boot-raid1-lvm-degraded", story="The same after its first disk has died.", only=(1,),
+       contents=tuple(content for content in IMAGES["boot-raid1-lvm"].contents if not content.where.startswith("0.")))
 
 # Encrypted -----------------------------------------------------------------------------------------------------------
 
@@ -757,6 +765,82 @@ rmdir /build/pool
         Mount("/home", "0.2", "btrfs", "<root>", "@/home"), Mount("/var", "0.2", "btrfs", "<root>", "@/var"))),),
     not_systems={"0.2[@/.snapshots/2/snapshot]": "a read-only snapshot of a system"},
 ))
+
+_add(Image(
+    "btrfs-rolled-back", "Gone back to a snapshot: what boots has a parent, what was moved away has none; and a container's root.",
+    (Disk(176),),
+    """
+gpt $D0 'size=160MiB, type=L'
+mkfs.btrfs -q -f -U <root> ${P0}2
+mkdir /build/pool
+mount ${P0}2 /build/pool
+for name in @ @home; do btrfs -q subvolume create /build/pool/$name; done
+at / ${P0}2 -o subvol=@
+at /home ${P0}2 -o subvol=@home
+fill root
+umount -R /target
+mkdir -p /build/pool/snapshots/1
+btrfs -q subvolume snapshot /build/pool/@ /build/pool/snapshots/1/@
+echo broken > /build/pool/@/etc/hostname
+mv /build/pool/@ /build/pool/snapshots/before
+btrfs -q subvolume snapshot /build/pool/snapshots/1/@ /build/pool/@
+btrfs -q subvolume create /build/pool/@/var/lib/engine
+cp -a /build/pool/@/etc /build/pool/@/usr /build/pool/@/var/lib/engine/
+: > /build/pool/@/var/lib/engine/etc/fstab
+umount /build/pool
+rmdir /build/pool
+""",
+    {"root": Tree("ubuntu", "back1", "UUID=<root> / btrfs defaults,subvol=@ 0 1\nUUID=<root> /home btrfs subvol=@home 0 2\n")},
+    table=("gpt",), contents=(Content("0.2", "btrfs", "<root>"),),
+    systems=(System("ubuntu", "back1", "bios", (
+        Mount("/", "0.2", "btrfs", "<root>", "@"), Mount("/home", "0.2", "btrfs", "<root>", "@home"))),),
+    not_systems={"0.2[snapshots/before]": "what was moved away", "0.2[snapshots/1/@]": "a snapshot of a system",
+                 "0.2[@/var/lib/engine]": "the root of a container"},
+))
+
+_add(Image(
+    "btrfs-two-luks", "One btrfs on two disks, as a mirror, each half in a container of its own.", (Disk(152), Disk(152)),
+    f"""
+gpt $D0 'size=16MiB, type=L' 'size=130MiB, type=L'
+table gpt $D1 'size=130MiB, type=L'
+ext4 <boot> ${{P0}}2
+printf 'correct horse' | {_FORMAT} --type luks2 --luks2-metadata-size 16k --luks2-keyslots-size 256k --uuid <luks-a> ${{P0}}3 -
+printf 'correct horse' | {_FORMAT} --type luks2 --luks2-metadata-size 16k --luks2-keyslots-size 256k --uuid <luks-b> ${{P1}}1 -
+printf 'correct horse' | cryptsetup open --key-file - ${{P0}}3 zoo-a
+printf 'correct horse' | cryptsetup open --key-file - ${{P1}}1 zoo-b
+mkfs.btrfs -q -f -U <root> -d raid1 -m raid1 /dev/mapper/zoo-a /dev/mapper/zoo-b
+btrfs -q device scan
+at / /dev/mapper/zoo-a
+at /boot ${{P0}}2
+fill root
+""",
+    {"root": Tree("debian", "mirror1", "UUID=<root> / btrfs defaults 0 0\nUUID=<boot> /boot ext4 defaults 0 2\n",
+                  files={"etc/crypttab": "half_a UUID=<luks-a> none luks\nhalf_b UUID=<luks-b> none luks\n"})},
+    table=("gpt", "gpt"),
+    contents=(Content("0.2", "ext4", "<boot>"), Content("0.3", "crypto_LUKS", "<luks-a>"), Content("1.1", "crypto_LUKS", "<luks-b>"),
+              Content("crypt:half_a", "btrfs", "<root>"), Content("crypt:half_b", "btrfs", "<root>")),
+    systems=(System("debian", "mirror1", "bios", (
+        Mount("/", "crypt:half_a", "btrfs", "<root>"), Mount("/boot", "0.2", "ext4", "<boot>"))),),
+    secrets=(Secret("0.3", "crypt:half_a", b"correct horse"), Secret("1.1", "crypt:half_b", b"correct horse")),
+))
+
+_add(Image(
+    "btrfs-two-disks", "One btrfs on two disks, as a mirror.", (Disk(152), Disk(152)),
+    """
+gpt $D0 'size=140MiB, type=L'
+table gpt $D1 'size=140MiB, type=L'
+mkfs.btrfs -q -f -U <root> -d raid1 -m raid1 ${P0}2 ${P1}1
+btrfs -q device scan
+at / ${P0}2
+fill root
+""",
+    {"root": Tree("debian", "mirror2", "UUID=<root> / btrfs defaults 0 0\n")},
+    table=("gpt", "gpt"), contents=(Content("0.2", "btrfs", "<root>"), Content("1.1", "btrfs", "<root>")),
+    systems=(System("debian", "mirror2", "bios", (Mount("/", "0.2", "btrfs", "<root>"),)),),
+))
+_again("btrfs-two-disks", name="btrfs-degraded", story="The same after its first disk has died.", only=(1,),
+       contents=(IMAGES["btrfs-two-disks"].contents[1],),
+       systems=(dataclasses.replace(IMAGES["btrfs-two-disks"].systems[0], mounts=(Mount("/", "1.1", "btrfs", "<root>"),)),))
 
 # What cannot be mounted, or not wholly -------------------------------------------------------------------------------
 

@@ -133,6 +133,22 @@ def test_what_blkid_is_confused_by_hides_nothing_behind_it():
     assert [call[0] for call in run.calls] == ["lsblk", "blkid", "blkid", "blkid"]
 
 
+@pytest.mark.parametrize(("second", "blkid", "is_one"), [
+    ({}, "PTUUID=1", True),
+    ({"serial": "other"}, "PTUUID=1", False),
+    ({"size": 1 << 31}, "PTUUID=1", False),
+    ({}, "PTUUID=2", False),
+    ({"wwn": ""}, "PTUUID=1", False),
+])
+def test_another_path_of_a_disk_says_the_same_of_it(second, blkid, is_one):
+    """There are makers that give all their disks one world wide name."""
+    disk = {**node("/dev/sda", "8:0", "disk"), "wwn": "0x5000000000000000", "serial": "one"}
+    tools = Tools([disk, {**disk, "name": "/dev/sdb", "maj:min": "8:16", **second}],
+                  f"DEVNAME=/dev/sda\nPTUUID=1\nPTTYPE=gpt\n\nDEVNAME=/dev/sdb\n{blkid}\nPTTYPE=gpt")
+    found = _devices.discover(tools, Said({}), (), _devices.Standing())
+    assert [device.path_of for device in found] == ["", "/dev/sda" if is_one else ""]
+
+
 @pytest.mark.parametrize("output", ["", "[]", "null", "{}", '{"blockdevices": 3}', "\x00"])
 def test_lsblk_gone_mad(output):
     try:

@@ -254,6 +254,36 @@ def test_a_line_of_crypttab(layers, line, device, status, reason):
     assert "/etc/key" not in str(told)
 
 
+def test_crypttab_as_debian_writes_it(layers):
+    """Octal digits may have a zero more; and a header elsewhere is no lack of one."""
+    spaced = Device("/dev/sdz", "1:1", "disk", tag={"TYPE": "crypto_LUKS", "PART_ENTRY_NAME": "my part"})
+    encrypted, _cut = _fstab.parse_crypttab(rb"""
+a PARTLABEL=my\040part none
+b PARTLABEL=my\0040part none luks
+c UUID=boot none luks,header=/boot/header
+""")
+    _fstab.resolve_crypttab(_fstab.Names(encrypted), [], layers.all["/dev/mapper/lifeboatlook3-root"], Devices([*layers, spaced]))
+    assert [(each.line, each.device, each.status) for each in encrypted] == [
+        (2, "/dev/sdz", "resolved"), (3, "/dev/sdz", "resolved"), (4, "/dev/md900", "unresolved")]
+    assert encrypted[2].reason == "Its header is elsewhere, which is not supported."
+
+
+@pytest.mark.parametrize(("second", "expected"), [(False, ["/dev/vda1", "/dev/vda5"]), (True, [None, None])])
+def test_names_of_the_kernel_beside_a_root_on_a_volume(second, expected):
+    """The line for / shows nothing then; but one disk can only be meant by the first name."""
+    disk = Device("/dev/vda", "254:0", "disk", below=["/dev/vda1", "/dev/vda5"])
+    boot = Device("/dev/vda1", "254:1", "part", on=["/dev/vda"], tag={"TYPE": "ext4", "PART_ENTRY_NUMBER": "1"})
+    part = Device("/dev/vda5", "254:5", "part", on=["/dev/vda"], tag={"TYPE": "crypto_LUKS", "PART_ENTRY_NUMBER": "5"})
+    root = volume("/dev/mapper/look-root", "vg0", "root", "/dev/vda5", "vg:1:/dev/vda")
+    devices = Devices([disk, boot, part, root, *([Device("/dev/vdb", "254:16", "disk")] if second else [])])
+    entries, _cut = _fstab.parse(b"/dev/mapper/vg0-root / ext4\n/dev/sda1 /boot ext4\n")
+    names = _fstab.Names(_fstab.parse_crypttab(b"sda5_crypt /dev/sda5 none luks\n")[0])
+    _fstab.resolve(entries, root, devices, names)
+    _fstab.resolve_crypttab(names, entries, root, devices)
+    assert [entries[1].device, names.crypttab[0].device] == expected
+    assert entries[0].device == root.path
+
+
 def test_the_pool_of_zfs_is_named_by_its_disk(devices):
     pool = Device("/dev/vdz", "1:1", "disk", tag={"TYPE": "zfs_member", "LABEL": "rpool"})
     entry = resolve(Devices([*devices, pool]), "rpool/ROOT/home /home zfs")[0][0]
