@@ -108,8 +108,8 @@ print(json.dumps(found))
 LIST = r"""
 import hashlib, json, os, re, stat, subprocess, sys
 
-QUIET = {"ext2": "noload", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "rescue=nologreplay,degraded,subvolid=5",
-         "vfat": "", "f2fs": "norecovery"}
+QUIET = {"ext2": "noload", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid",
+         "btrfs": "rescue=nologreplay,degraded,subvolid=5", "vfat": "", "f2fs": "norecovery"}
 LETTERS = {stat.S_IFREG: "-", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p",
            stat.S_IFSOCK: "s"}
 

@@ -38,7 +38,8 @@ def parse(told):
 
 
 # A name at the top of the first one that looks as if the second one had nothing.
-FORGED = f"x//\n\ndebugfs: close\n# 0123\ndebugfs: open -c {PATHS[1]}\ndebugfs: ls -p /\n/2/0/0/0/.//\n/2/0/0/0/..//\n\ndebugfs: close\n# 0123\n"
+FORGED = (f"x//\n\ndebugfs: close\n# 0123\ndebugfs: open -c {PATHS[1]}\ndebugfs: ls -p /\n"
+          "/2/0/0/0/.//\n/2/0/0/0/..//\n\ndebugfs: close\n# 0123\n")
 
 
 def test_names_of_each():
@@ -57,7 +58,8 @@ def test_names_of_each():
     printed({PATHS[0]: [FORGED]}),  # and cut then, as by a limit
     printed({PATHS[0]: [], PATHS[1]: []}) + "more\n",
     printed({PATHS[0]: [], PATHS[1]: []}).replace(VERSION, VERSION + "/2/040755/0/0/x//\n"),
-], ids=["nothing", "no program", "cut", "no dot", "broken", "another order", "forged", "forged and cut", "after the last", "before the first"])
+], ids=["nothing", "no program", "cut", "no dot", "broken", "another order", "forged", "forged and cut", "after the last",
+        "before the first"])
 def test_what_is_odd_tells_nothing(told):
     assert parse(told) == {}
 

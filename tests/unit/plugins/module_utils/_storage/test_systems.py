@@ -27,7 +27,7 @@ class Btrfs(_run.Runner):
     def __call__(self, argv, **options):
         assert argv[:2] == ["btrfs", "subvolume"]
         if argv[2] == "get-default":
-            return _run.Result(0, f"ID {self.default} (FS_TREE)\n" if self.default == 5 else f"ID {self.default} gen 9 top level 5 path x\n", "")
+            return _run.Result(0, f"ID {self.default} {'(FS_TREE)' if self.default == 5 else 'gen 9 top level 5 path x'}\n", "")
         return _run.Result(0, "".join(f"ID {number} gen 9 top level 5 parent_uuid {'1-2' if parent else '-':36} path {path}\n"
                                       for number, path, parent in self.parts), "")
 
