@@ -471,7 +471,7 @@ def _disks(entries: t.Sequence[Entry], crypttab: t.Sequence[Encrypted], root: De
     own = {device.path for each in devices.candidates() for device in devices.disks_of(each)}
     if own != {disk.path}:
         return {}
-    specs = [entry.spec for entry in (*entries, *crypttab)]
+    specs = [*(entry.spec for entry in entries), *(entry.spec for entry in crypttab)]
     names = {match.group("a") or match.group("b") for match in map(_NODE.match, specs) if match}
     return {name: disk for name in names if _FIRST.match(name)} if len(names) == 1 else {}
 
