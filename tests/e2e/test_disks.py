@@ -459,6 +459,23 @@ def test_a_hostile_server_reaches_nothing_outside(zoo: Zoo) -> None:
         assert guest.run("ls -A / /etc /mnt | sha256sum") == before
 
 
+def test_a_half_that_is_locked_is_none_that_is_missing(zoo: Zoo) -> None:
+    """Written to without it, a mirror would be two file systems of one name."""
+    with zoo.plugged("btrfs-two-luks") as there:
+        guest = there.guest
+        one = [{**key, "device": there.device("0.3")} for key in keys(there)[:1]]
+        for more in ({}, {"degraded": True}):
+            refused = call(guest, "storage_mount", luks=one, **more)
+            assert refused["failed"] and "lacks some of its disks" in refused["msg"], refused
+            assert f"{there.device('1.1')}: It is locked, and no key for it was given." in refused["msg"]
+            assert refused["failure"]["state"] == "Nothing was mounted." and there.left() == []
+        assert call(guest, "storage_mount", luks=one, degraded=True, mode="ro")["changed"]
+        assert guest.run("cat /mnt/target/etc/hostname") == "mirror1\n"
+        assert call(guest, "storage_mount", state="unmounted")["clean"]
+        assert there.left() == []
+    assert there.written() == {}
+
+
 # The rescue system's own group, on a disk in memory, is in use.
 OWN_GROUP = """
 set -e

@@ -133,8 +133,12 @@ class Devices:
         return self.disks_of(device)[0]
 
     def tagged(self, tag: str, value: str) -> list[Device]:
-        """Devices with this blkid tag. UUIDs in whatever case. Snapshots have it from what they are of, and are not told."""
-        own = [device for device in self if not device.snapshot and not device.part_of and not device.path_of]
+        """Devices with this blkid tag. UUIDs in whatever case. Snapshots have it from what they are of, and are not told.
+
+        Of a file system on several, one is told for what they have in common.
+        """
+        own = [device for device in self if not device.snapshot and not device.path_of
+               and not (device.part_of and tag in ("UUID", "LABEL"))]
         if tag in ("UUID", "PART_ENTRY_UUID"):
             return [device for device in own if device.tag.get(tag, "").lower() == value.lower()]
         return [device for device in own if device.tag.get(tag) == value]
@@ -160,7 +164,15 @@ class Devices:
 
     def members(self, device: Device) -> list[Device]:
         """It, and the other devices of its file system, of which there are some of a btrfs only."""
-        return [device, *(other for other in self if other.part_of == device.path)]
+        return [device, *(other for other in self if other.part_of == device.path and not other.rescue)]
+
+    def speaker(self, device: Device) -> Device:
+        """It, or the one that speaks for the file system that it is a part of."""
+        return self.all[device.part_of] if device.part_of and not device.mixed else device
+
+    def used(self, device: Device) -> str:
+        """Why its file system must not be mounted, or ""."""
+        return next((member.used for member in self.members(device) if member.used), "")
 
     def as_options(self, device: Device) -> list[str]:
         """What tells the kernel of the other devices of its file system, as nobody else may have."""
@@ -415,7 +427,7 @@ def _mark_parts_of_btrfs(devices: Devices) -> None:
             for device in each:
                 device.mixed = True
     for device in devices:
-        if device.type == "btrfs" and not device.snapshot and "UUID_SUB" in device.tag:
+        if device.type == "btrfs" and not device.snapshot and not device.path_of and "UUID_SUB" in device.tag:
             other = first.setdefault(device.tag.get("UUID", device.path), device)
             if other is not device and other.tag["UUID_SUB"] != device.tag["UUID_SUB"]:
                 device.part_of = other.path

@@ -248,6 +248,7 @@ def _resolve(entry: Entry, root: Device, devices: Devices, disks: t.Mapping[str,
         if "noauto" in entry.option_list:
             entry.status, entry.reason = SKIPPED, "It is marked noauto."
         return
+    device = devices.speaker(device)
     entry.device = device.path
     options = entry.option_list
     if entry.vfstype == "swap" or entry.file in ("none", "swap") or "swap" in options or device.type == "swap":
@@ -273,16 +274,16 @@ def _resolve(entry: Entry, root: Device, devices: Devices, disks: t.Mapping[str,
 
 def _find_subvolume(entry: Entry, subvolumes: t.Mapping[str, int]) -> bool:
     """Note which subvolume is meant, if one is. Return whether there is such a one."""
-    for option in reversed(entry.option_list):
-        name, _equals, value = option.partition("=")
-        if name == "subvol":
-            path = posixpath.normpath(f"/{value}").strip("/")
-            entry.subvolume = subvolumes.get(path) if path else 5
-            return entry.subvolume is not None
-        if name == "subvolid":
-            entry.subvolume = int(value) if re.match(r"[0-9]{1,19}\Z", value) else -1
-            entry.subvolume = entry.subvolume or 5  # 0 means the top as well
-            return entry.subvolume == 5 or entry.subvolume in subvolumes.values()
+    said = {name: value for name, _equals, value in (option.partition("=") for option in entry.option_list)}
+    if "subvol" in said:
+        # Where there is a number too, that of what was gone back to is another.
+        path = posixpath.normpath(f"/{said['subvol']}").strip("/")
+        entry.subvolume = subvolumes.get(path) if path else 5
+        return entry.subvolume is not None
+    if "subvolid" in said:
+        entry.subvolume = int(said["subvolid"]) if re.match(r"[0-9]{1,19}\Z", said["subvolid"]) else -1
+        entry.subvolume = entry.subvolume or 5  # 0 means the top as well
+        return entry.subvolume == 5 or entry.subvolume in subvolumes.values()
     return True
 
 
@@ -463,7 +464,8 @@ def _disks(entries: t.Sequence[Entry], crypttab: t.Sequence[Encrypted], root: De
     of a family can mean no other.
     """
     disk = devices.disk_of(root)
-    for entry in entries if not root.layer else ():  # of what lies on an array or a volume, the line for / names no disk
+    # Of what lies on an array, a volume or several disks, the line for / shows of no disk what it was called.
+    for entry in entries if not root.layer and len(devices.members(root)) == 1 else ():
         match = _NODE.match(entry.spec)
         number = (match.group("na") or match.group("nb")) if match else ""
         if entry.file == "/" and match and (int(number) if number else None) == root.partition:

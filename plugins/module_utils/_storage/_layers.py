@@ -457,6 +457,9 @@ def undo(run: Runner, kernel: Kernel, step: t.Mapping[str, t.Any]) -> None:
     elif kind == "aside":
         # It was not in use. Where it cannot be activated any more, its disk is gone, and that must not keep us here.
         run(["lvm", "vgchange", "--config", _config(step["nodes"]), "--activate", "y", step["name"]], check=False)
+    elif kind == "setro":
+        if os.path.exists(step["device"]):
+            run(["blockdev", "--setrw", step["device"]])
     elif kind == "auto":
         with contextlib.suppress(OSError):  # something else that was found stands on it, and keeps it as it is
             _set_array_state(step["node"], "read-auto")
@@ -490,7 +493,7 @@ def undo_all(run: Runner, kernel: Kernel, journal: Journal) -> None:
     journal.end()
 
 
-STEPS = ("rules", "overlay", "crypt", "aside", "group", "array", "start", "auto")
+STEPS = ("rules", "overlay", "crypt", "aside", "group", "array", "start", "auto", "setro")
 
 
 def _remove_mapping(run: Runner, kernel: Kernel, name: str) -> None:

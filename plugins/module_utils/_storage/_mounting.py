@@ -30,9 +30,11 @@ _KEPT = ("ro", "noatime", "nodiratime", "relatime", "strictatime", "lazytime", "
          "user_xattr", "nouser_xattr", "utf8", "uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota",
          "quota", "qnoenforce", "uqnoenforce", "gqnoenforce", "pqnoenforce", "inode32", "inode64")
 _KEPT_VFAT = ("uid", "gid", "umask", "fmask", "dmask", "codepage", "iocharset", "shortname")
-# Without its quota options, an XFS would have to count all its files again when the installed system mounts it.
-_XFS_ONLY = ("uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota", "quota", "qnoenforce", "uqnoenforce", "gqnoenforce",
-             "pqnoenforce", "inode32", "inode64")
+# Without them, an XFS whose quotas are on would have to count all its files again when the installed system mounts it. Where they are
+# not, they would be put on; and an XFS that cannot be written to is not mounted with others than it has.
+_XFS_QUOTA = ("uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota", "quota", "qnoenforce", "uqnoenforce", "gqnoenforce",
+              "pqnoenforce")
+_XFS_ONLY = (*_XFS_QUOTA, "inode32", "inode64")
 _EXT_ONLY = ("acl", "noacl", "user_xattr", "nouser_xattr")
 
 _BY_KERNEL = ("dev", "proc", "sys")
@@ -134,8 +136,8 @@ class Storage:
         """
         looking = self._undo_look()
         self.devices = self._discover(journal, Standing(journal.layers))
-        if not _layers.needed(self.devices):
-            self._read()
+        if not _layers.needed(self.devices) and not self._mirrors():
+            self._read(None)
             return
         looking.begin("", {})
         try:
@@ -152,12 +154,22 @@ class Storage:
 
     def _build(self, devices: Devices, journal: Journal, layers: _layers.Layers) -> None:
         self.devices = layers.build(devices, lambda built: self._discover(journal, built))
-        self._read()
+        self._read(layers.journal if layers.overlays else None)
 
     def _discover(self, journal: Journal, built: Built) -> Devices:
         return discover(self.run, self.kernel, {(step["number"], step["target"]) for step in journal.mounts}, built)
 
-    def _read(self) -> None:
+    def _mirrors(self) -> list[Device]:
+        """The devices of each btrfs that has several. While it is read, it mends one from the other, however it is mounted."""
+        found = [self.devices.members(device) for device in self.devices.candidates()
+                 if device.type == "btrfs" and not device.part_of and not self.devices.used(device)]
+        return [member for members in found if len(members) > 1 for member in members if not member.read_only and not member.ours]
+
+    def _read(self, journal: Journal | None) -> None:
+        """journal: where it is written down what is kept from being written to; None: nothing is to be."""
+        for member in self._mirrors() if journal is not None else []:
+            t.cast(Journal, journal).announce(do="setro", device=member.path)
+            self.run(["blockdev", "--setro", member.path])
         self.contents, self.systems = look(self.run, self.kernel, self.devices)
 
     def info(self) -> dict[str, t.Any]:
@@ -227,6 +239,7 @@ class Storage:
                               {"filesystems": [f"{device.name}: {self._why(device)}" for device in self.devices
                                                if device.type]})
         device = self.devices.named(wanted) if wanted.startswith("/dev/") else None
+        device = device and self.devices.speaker(device)
         chosen = [system for system in self.systems if wanted == system.id or system.root is device
                   or wanted == system.root.name]
         if len(chosen) == 1:
@@ -269,7 +282,9 @@ class Storage:
             reason = entry.reason
             if entry.status == _fstab.RESOLVED:
                 device = self.devices.all[entry.device or ""]
-                reason = ("" if device.ours else device.used) or self.contents.get(device.path, Content()).unread
+                content = self.contents.get(device.path, Content())
+                reason = ("" if device.ours else self.devices.used(device)) or content.unread or (
+                    "It lacks some of its disks, and is mounted with degraded=true only." if content.degraded and not self.degraded else "")
                 if not reason:
                     plan.append(self._planned(device, entry.file, entry.option_list, mode, entry.subvolume))
                     continue
@@ -277,8 +292,8 @@ class Storage:
             # The root file system is there, whatever its line says: this may be why the server does not boot.
             if entry.status != _fstab.SKIPPED and entry.needed and _fstab.essential(posixpath.normpath(entry.file)):
                 missing.append(f"{entry.file} ({entry.spec}): {reason}")
-        if system.root.used:
-            raise Busy(f"{system.root.name} cannot be mounted. {system.root.used}", "Nothing was mounted.",
+        if self.devices.used(system.root):
+            raise Busy(f"{system.root.name} cannot be mounted. {self.devices.used(system.root)}", "Nothing was mounted.",
                        "Unmount it, or wait until its check has ended.")
         if missing and not force:
             raise TargetError(f"The installed system would not be complete: {'; '.join(missing)}",
@@ -293,6 +308,7 @@ class Storage:
         for option in from_fstab:
             name = option.partition("=")[0]
             if (option in _KEPT and not (option in _XFS_ONLY and device.type != "xfs")
+                    and not (option in _XFS_QUOTA and (mode == "ro" or not content.quota))
                     and not (option in _EXT_ONLY and device.type not in EXT)
                     and not (option == "utf8" and device.type != "vfat")) or \
                     (device.type == "vfat" and name in _KEPT_VFAT and option.count("=") == 1):
@@ -370,7 +386,7 @@ class Storage:
         chosen = self.choose(system)
         plan, left_out = self.plan(chosen, mode, force)
         layers = set().union(*(self.devices.below(member) for each in plan for member in each.members))
-        self._whole(layers, plan)
+        self._whole(layers, plan, mode, force)
         if not journal.exists:
             self._is_free(path)
         if check:
@@ -389,7 +405,13 @@ class Storage:
                                                 *dict.fromkeys(stack.why.values())]))
                 # Its id may be another, where copies of it are not activated.
                 chosen = dataclasses.replace(built, id=chosen.id)
+                devices = {each.device.tag.get("UUID"): len(each.members) for each in plan}
                 plan, left_out = self.plan(chosen, mode, force)
+                self._whole(layers, plan, mode, force)
+                fewer = [each.device.name for each in plan if len(each.members) < devices.get(each.device.tag.get("UUID"), 0)]
+                if fewer:
+                    raise TargetError(" ".join([f"Not all devices of the btrfs on {fewer[0]} can be found any more when its arrays and "
+                                                "volumes are activated.", *dict.fromkeys(stack.why.values())]))
                 if mode == "rw":
                     stack.will_write(self.devices.stack(member for each in plan for member in each.members))
             self._nobody_writes([member for each in plan for member in each.members])
@@ -419,12 +441,18 @@ class Storage:
                 "ssh_host_keys": chosen.content.host_keys, "namespace": None, "notes": list(chosen.notes),
                 "mounts": [each.is_mounted_as(path) for each in plan]}
 
-    def _whole(self, layers: set[str], plan: list[Planned]) -> None:
+    def _whole(self, layers: set[str], plan: list[Planned], mode: str, force: bool) -> None:
         """Refuse to mount what lies on an array, a volume group or a btrfs with missing disks, unless that was asked for."""
         lacking = [each.device.name for each in plan if "degraded" in each.options]
+        closed = [f"{device.name}: {device.why}" for device in self.devices.candidates() if device.why]
         if lacking and not self.degraded:
-            raise TargetError(f"The btrfs on {lacking[0]} lacks some of its disks.", "Nothing was mounted.",
+            raise TargetError(" ".join([f"The btrfs on {lacking[0]} lacks some of its disks.", *closed]), "Nothing was mounted.",
                               "Set degraded=true to mount it nevertheless.")
+        if lacking and closed and mode == "rw" and not force:
+            # Two halves that were written to one without the other are no mirror any more.
+            raise TargetError(f"The btrfs on {lacking[0]} lacks some of its disks, which may be in what cannot be looked into. "
+                              f"{' '.join(closed)}", "Nothing was mounted.",
+                              "Give the keys with luks, or set force=true to write to what is there.")
         for device in self.devices:
             if device.layer in layers and device.facts.get("degraded") and not self.degraded:
                 raise TargetError(f"The array {device.name} lacks {device.facts['degraded']} of its {device.facts['raid_disks']} "
@@ -602,7 +630,7 @@ class Storage:
                 if step in present:
                     self._umount(step["target"])
                     unmounted.append(step["target"])
-                journal.left.update({step["number"]: step["device"], **step["more"]})
+                journal.left.update({step["number"]: step["device"], **step.get("more", {})})
             elif step["do"] == "namespace":
                 while self._mounted_at(step["file"]):
                     self._umount(step["file"])
@@ -610,8 +638,6 @@ class Storage:
                         _target.NAMESPACE_ROOT, _target.NAMESPACE_USED))):
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(file)
-            elif step["do"] == "setro" and os.path.exists(step["device"]):
-                self.run(["blockdev", "--setrw", step["device"]])
             elif step["do"] == "mkdir":
                 # This also takes the mount out of namespaces that were copied from ours meanwhile.
                 with contextlib.suppress(OSError):

@@ -4,7 +4,7 @@
 
 """What file systems say of their own state, read without mounting them. Private to this collection.
 
-Sources of the offsets: Documentation/filesystems/ext4 of the kernel, btrfs_tree.h and msdos_fs.h of its headers.
+Sources of the offsets: Documentation/filesystems/ext4 of the kernel, btrfs_tree.h, msdos_fs.h and xfs_format.h of its sources.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ def has_orphans(kernel: Kernel, device: Device) -> bool:
         return True
     # s_last_orphan, or RO_COMPAT_ORPHAN_PRESENT
     return bool(struct.unpack_from("<I", block, 0xE8)[0] or struct.unpack_from("<I", block, 0x64)[0] & 0x10000)
+
+
+def has_quota(kernel: Kernel, device: Device) -> bool:
+    """Whether quotas are on in an XFS."""
+    block = kernel.head(device.path, 0, 512) if device.type == "xfs" else b""
+    return block[:4] == b"XFSB" and len(block) == 512 and struct.unpack_from(">H", block, 176)[0] != 0  # sb_qflags
 
 
 def _ext(kernel: Kernel, device: Device) -> bytes:

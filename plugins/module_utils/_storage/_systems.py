@@ -21,7 +21,7 @@ from ._apart import NoLoop, apart, mount_for_a_look
 from ._devices import BIOS_BOOT, ESP, EXT, MOUNTABLE, Device, Devices
 from ._ext import listings
 from ._kernel import Kernel
-from ._superblock import has_orphans, is_dirty, needs_replay
+from ._superblock import has_orphans, has_quota, is_dirty, needs_replay
 
 _TOP_LEVEL = 5  # of a btrfs, the id of the subvolume that all others are in
 # What installers call the subvolume of the root. It may be a snapshot by now: one goes back to a snapshot by making one of it.
@@ -64,8 +64,9 @@ class Content:
     unread: why it could not be read, or "". listed: its top directory was listed and has nothing of interest, so that it was
     not mounted to be read. replay: whether its journal must be replayed before it is whole; dirty: whether it was not unmounted,
     or notes an error (None: not known). quiet: the option that keeps a btrfs from a replay here. degraded: it lacks disks.
-    root: it looks like the root of an installed system. damage: what else could not be read, or "". subvolumes: of a btrfs,
-    whose other fields speak of the top of the file system. The rest is what was found, as far as it is there.
+    quota: quotas are on in an XFS. root: it looks like the root of an installed system. damage: what else could not be read,
+    or "". subvolumes: of a btrfs, whose other fields speak of the top of the file system. The rest is what was found, as far
+    as it is there.
     """
 
     unread: str = ""
@@ -74,6 +75,7 @@ class Content:
     dirty: bool | None = None
     quiet: str = ""
     degraded: bool = False
+    quota: bool = False
     root: bool = False
     os: dict[str, str] = dataclasses.field(default_factory=dict)
     hostname: str = ""
@@ -150,8 +152,8 @@ def _look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
         if device.type not in READABLE or device.part_of or device.mixed or device.snapshot:
             continue
         found[device.path] = Content(replay=needs_replay(kernel, device), dirty=is_dirty(kernel, device))
-        if device.used and not device.mounted:
-            found[device.path].unread = device.used
+        if devices.used(device) and not device.mounted:
+            found[device.path].unread = devices.used(device)
         else:
             wanted.append(device)
     for path, names in listings(run, [device for device in wanted if not device.mounted]).items():
@@ -169,6 +171,7 @@ def _read_all(run: Runner, kernel: Kernel, devices: Devices, wanted: list[Device
             content.replay = needs_replay(kernel, device)
         # An XFS that was unmounted has an empty log.
         content.dirty = content.replay if device.type == "xfs" else is_dirty(kernel, device)
+        content.quota = has_quota(kernel, device)
     return found
 
 
@@ -235,7 +238,8 @@ def _mount(kernel: Kernel, devices: Devices, device: Device, place: str, content
         tries = [("nouuid", True, False), ("nouuid,norecovery", True, True), ("nouuid,norecovery", False, None)]
     elif device.type == "btrfs":
         # No loop device: the kernel knows a btrfs by its UUID, and would take that for its device from then on.
-        tries = [(option, False, None) for option in ("rescue=nologreplay", "nologreplay", "rescue=nologreplay,degraded")]
+        quiet = ("rescue=nologreplay", "nologreplay")  # the second one for Linux before 5.9
+        tries = [(option, False, None) for option in (*quiet, *(f"{option},degraded" for option in quiet))]
     elif device.type == "ufs":
         tries = [(f"ufstype={kind}", True, None) for kind in ("ufs2", "44bsd")]
     elif device.type == "f2fs":
@@ -347,7 +351,9 @@ def _subvolumes(run: Runner, place: str, top: Content) -> list[Subvolume]:
             number, parent, path = match.groups()
             parts.append(Subvolume(int(number), path, parent != "-" or ".snapshots" in path.split("/"),
                                    len(default) > 1 and default[1] == number))
-    todo = [part for part in parts[:_MOST_SUBVOLUMES] if part.default or not part.snapshot or part.path in _USUAL_ROOTS]
+    todo = [part for part in parts if part.default or not part.snapshot or part.path in _USUAL_ROOTS]
+    # What was made last has the highest numbers.
+    todo = sorted(todo, key=lambda part: (not part.default, part.path not in _USUAL_ROOTS))[:_MOST_SUBVOLUMES]
     ids = {part.path: part.id for part in parts}
     meant = {_fstab.subvolume_of_root(top.fstab, ids)}
     while todo:
@@ -451,10 +457,22 @@ def _roots(content: Content) -> list[tuple[Subvolume | None, Content]]:
     ids = {part.path: part.id for part in content.subvolumes}
     named = {number: _fstab.subvolume_of_root(root.fstab, ids) for number, (_part, root) in found.items()}
 
+    def last(number: int) -> int | None:
+        """The one at the end of who names whom; None: there is no end."""
+        seen = set()
+        while named[number] in found and named[number] != number:
+            if number in seen:
+                return None
+            seen.add(number)
+            number = t.cast(int, named[number])
+        return number
+
     def is_booted(number: int, part: Subvolume | None) -> bool:
-        if named[number] in found and named[number] != number:
+        if part is not None and part.default:
+            return True
+        if last(number) not in (None, number):
             return False  # it was moved away for another, or is a copy
-        if part is None or part.default or number in named.values():
+        if part is None or part.path in _USUAL_ROOTS or number in named.values():
             return True
         # Engines for containers keep theirs in subvolumes below the root.
         above = [f"{other.path}/" if other else "" for each, (other, _content) in found.items() if each != number]

@@ -809,8 +809,7 @@ printf 'correct horse' | {_FORMAT} --type luks2 --luks2-metadata-size 16k --luks
 printf 'correct horse' | cryptsetup open --key-file - ${{P0}}3 zoo-a
 printf 'correct horse' | cryptsetup open --key-file - ${{P1}}1 zoo-b
 mkfs.btrfs -q -f -U <root> -d raid1 -m raid1 /dev/mapper/zoo-a /dev/mapper/zoo-b
-btrfs -q device scan
-at / /dev/mapper/zoo-a
+at / /dev/mapper/zoo-a -o device=/dev/mapper/zoo-b
 at /boot ${{P0}}2
 fill root
 """,
@@ -830,8 +829,7 @@ _add(Image(
 gpt $D0 'size=140MiB, type=L'
 table gpt $D1 'size=140MiB, type=L'
 mkfs.btrfs -q -f -U <root> -d raid1 -m raid1 ${P0}2 ${P1}1
-btrfs -q device scan
-at / ${P0}2
+at / ${P0}2 -o device=${P1}1
 fill root
 """,
     {"root": Tree("debian", "mirror2", "UUID=<root> / btrfs defaults 0 0\n")},

@@ -284,6 +284,33 @@ def test_names_of_the_kernel_beside_a_root_on_a_volume(second, expected):
     assert entries[0].device == root.path
 
 
+@pytest.mark.parametrize("spec", ["UUID=tree", "PARTUUID=second", "/dev/mapper/half-b", "LABEL=pool"])
+def test_any_device_of_a_btrfs_means_all_of_it(spec):
+    def half(letter, **tags):
+        return Device(f"/dev/mapper/{letter}", "253:1", "crypt", on=["/dev/vda"], part_of="" if letter == "a" else "/dev/mapper/a",
+                      tag={"TYPE": "btrfs", "UUID": "tree", "LABEL": "pool", "UUID_SUB": letter, **tags}, name=f"/dev/mapper/half-{letter}",
+                      facts={"container": f"/dev/{letter}"})
+
+    root = half("a")
+    devices = Devices([Device("/dev/vda", "254:0", "disk"), root, half("b", PART_ENTRY_UUID="second")])
+    entries, _cut = _fstab.parse(f"{spec} / btrfs defaults\n".encode())
+    assert _fstab.resolve(entries, root, devices) == []
+    assert (entries[0].device, entries[0].status) == ("/dev/mapper/a", "resolved"), entries[0].reason
+
+
+def test_one_of_several_disks_shows_no_name_of_a_disk():
+    """Which of them the line for / meant cannot be told, and so not what sda was."""
+    disks = [Device(f"/dev/sd{letter}", f"8:{number}", "disk") for number, letter in enumerate("ab")]
+    parts = [Device(f"/dev/sd{letter}2", f"8:{number}2", "part", on=[f"/dev/sd{letter}"], part_of="" if letter == "a" else "/dev/sda2",
+                    tag={"TYPE": "btrfs", "UUID": "tree", "UUID_SUB": letter, "PART_ENTRY_NUMBER": "2"})
+             for number, letter in enumerate("ab")]
+    boots = [Device(f"/dev/sd{letter}1", f"8:{number}1", "part", on=[f"/dev/sd{letter}"], tag={"TYPE": "ext4", "PART_ENTRY_NUMBER": "1"})
+             for number, letter in enumerate("ab")]
+    entries, _cut = _fstab.parse(b"/dev/sda2 / btrfs\n/dev/sda1 /boot ext4\n")
+    _fstab.resolve(entries, parts[0], Devices([*disks, *parts, *boots]))
+    assert [(entry.device, entry.status) for entry in entries] == [(None, "unresolved"), (None, "unresolved")]
+
+
 def test_the_pool_of_zfs_is_named_by_its_disk(devices):
     pool = Device("/dev/vdz", "1:1", "disk", tag={"TYPE": "zfs_member", "LABEL": "rpool"})
     entry = resolve(Devices([*devices, pool]), "rpool/ROOT/home /home zfs")[0][0]

@@ -36,6 +36,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import (
     _lock,
     _loop,
     _mounting,
+    _systems,
 )
 from lifeboat_lab.waiting import until
 
@@ -679,6 +680,19 @@ def test_what_has_no_name_of_interest_is_mounted_where_a_system_wants_it(disk):
         world.assert_clean()
 
     alone(work)
+
+
+@pytest.mark.parametrize(("mode", "quota", "expected"), [
+    ("rw", True, "rw,uquota,pqnoenforce,inode64,nodev"),
+    ("rw", False, "rw,inode64,nodev"),
+    ("ro", True, "ro,inode64,nodev,norecovery"),
+])
+def test_quotas_of_an_xfs_stay_as_they_are(mode, quota, expected):
+    device = _devices.Device("/dev/vdb2", "254:2", "part", tag={"TYPE": "xfs", "UUID": "x"})
+    looked = storage()
+    looked.devices, looked.contents = _devices.Devices([device]), {device.path: _systems.Content(quota=quota)}
+    planned = looked._planned(device, "/var", ["defaults", "uquota", "pqnoenforce", "inode64", "discard"], mode)
+    assert ",".join(planned.options) == expected
 
 
 def test_more_means_mount_what_lacks(disk):

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._storage._devices import Device
 from ansible_collections.lifeboat.rescue.plugins.module_utils._storage._kernel import Kernel
-from ansible_collections.lifeboat.rescue.plugins.module_utils._storage._superblock import has_orphans, is_dirty, needs_replay
+from ansible_collections.lifeboat.rescue.plugins.module_utils._storage._superblock import has_orphans, has_quota, is_dirty, needs_replay
 
 
 def tool(name, *arguments):
@@ -71,6 +71,17 @@ def test_btrfs(image):
         file.seek(65536 + 96)
         file.write((30556160).to_bytes(8, "little"))
     assert told(image, "btrfs")[:2] == (True, None)
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_quotas_of_xfs(image, on):
+    """uquota_acct and its like, as xfs_db prints them: sb_qflags."""
+    with image.open("r+b") as file:
+        file.truncate(512 << 20)
+    tool("mkfs.xfs", "-q", image)
+    if on:
+        tool("xfs_db", "-x", "-c", "sb 0", "-c", "write qflags 0x3", image)
+    assert has_quota(Kernel(), Device(str(image), "1:1", "disk", tag={"TYPE": "xfs"})) is on
 
 
 @pytest.mark.parametrize("kind", ["ext4", "vfat", "btrfs", "xfs"])

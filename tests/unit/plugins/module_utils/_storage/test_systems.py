@@ -42,6 +42,12 @@ class Btrfs(_run.Runner):
     # The same, under a name that nobody can guess.
     ([(256, "old", False), (260, "again", True)], 5,
      {"old": UBUNTU.replace("@ ", "again "), "again": UBUNTU.replace("@ ", "again ")}, ["again"]),
+    # The same, and no fstab names one (the boot loader does): both are told, for somebody to choose.
+    ([(256, "@old", False), (260, "@", True)], 5, {"@old": SUSE, "@": SUSE}, ["@old", "@"]),
+    ([(260, "@", True)], 5, {"": SUSE, "@": SUSE}, ["", "@"]),
+    # By both, where the number is that of what was there before.
+    ([(256, "@old", False), (260, "@", True)], 5,
+     {"@old": "UUID=x / btrfs subvol=/@,subvolid=256\n", "@": "UUID=x / btrfs subvolid=256,subvol=/@\n"}, ["@"]),
     # By its number.
     ([(256, "old", False), (260, "again", True)], 5, {"old": "UUID=x / btrfs subvolid=260\n", "again": "UUID=x / btrfs subvolid=260\n"},
      ["again"]),
@@ -61,10 +67,19 @@ class Btrfs(_run.Runner):
      {"@": UBUNTU, "@/var/lib/docker/btrfs/subvolumes/a1": "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n"}, ["@"]),
     # The same where the root is at the top.
     ([(300, "var/lib/machines/a", False)], 5, {"": SUSE, "var/lib/machines/a": ""}, [""]),
+    # The default one is booted unless the boot loader says otherwise, whatever the fstab that it was copied with says.
+    ([(256, "one", False), (300, "two", True)], 300,
+     {"one": "UUID=x / btrfs subvol=one\n", "two": "UUID=x / btrfs subvol=one\n"}, ["one", "two"]),
+    # More than are read: what matters has the highest numbers.
+    ([(256 + number, f"v/{number}", False) for number in range(1001)] + [(2000, "@", True)], 5, {"@": SUSE, "v/1": ""}, ["v/1", "@"]),
+    ([(256 + number, f"v/{number}", False) for number in range(1001)] + [(2000, "d", True)], 2000, {"d": SUSE}, ["d"]),
     # Each says that it is the other: then nobody can tell.
     ([(256, "a", False), (257, "b", False)], 5, {"a": UBUNTU.replace("@ ", "b "), "b": UBUNTU.replace("@ ", "a ")}, ["a", "b"]),
-], ids=["installed", "rolled back", "another name", "number", "deleted", "gone", "no system", "default", "two", "containers",
-        "containers below the top", "each other"])
+    ([(256, "a", False), (257, "b", False), (258, "c", False)], 5,
+     {"a": UBUNTU.replace("@ ", "b "), "b": UBUNTU.replace("@ ", "a "), "c": SUSE}, ["a", "b", "c"]),
+], ids=["installed", "rolled back", "another name", "no name", "no name at the top", "both", "number", "deleted", "gone", "no system",
+        "default", "two", "containers", "containers below the top", "default named away", "many", "many and a default", "each other",
+        "each other and one more"])
 def test_what_a_btrfs_boots_from(tmp_path, parts, default, roots, expected):
     for _number, path, _parent in parts:
         (tmp_path / path).mkdir(parents=True, exist_ok=True)
