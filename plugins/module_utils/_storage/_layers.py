@@ -493,7 +493,8 @@ def undo_all(run: Runner, kernel: Kernel, journal: Journal) -> None:
     journal.end()
 
 
-STEPS = ("rules", "overlay", "crypt", "aside", "group", "array", "start", "auto", "setro")
+# What others lie on: to be undone when what was mounted is free.
+STEPS = ("rules", "overlay", "crypt", "aside", "group", "array", "start", "auto")
 
 
 def _remove_mapping(run: Runner, kernel: Kernel, name: str) -> None:

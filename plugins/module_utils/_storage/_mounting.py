@@ -638,6 +638,9 @@ class Storage:
                         _target.NAMESPACE_ROOT, _target.NAMESPACE_USED))):
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(file)
+            elif step["do"] == "setro":
+                # Nobody waits for what lies on it: a btrfs may be mounted from it at another place still.
+                _layers.undo(self.run, self.kernel, step)
             elif step["do"] == "mkdir":
                 # This also takes the mount out of namespaces that were copied from ours meanwhile.
                 with contextlib.suppress(OSError):
