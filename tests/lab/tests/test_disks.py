@@ -88,7 +88,7 @@ for mounts in wanted["systems"]:
     seen = {}
     for path, where, kind, subvolume in mounts:
         device = told["known"][where]
-        options = "ro" + (",nouuid" if kind == "xfs" else "") + (",subvol=" + subvolume if subvolume else "")
+        options = "ro" + {"xfs": ",nouuid", "btrfs": ",degraded"}.get(kind, "") + (",subvol=" + subvolume if subvolume else "")
         run("mount", "-t", kind, "-o", options, device, "/mnt" + path)
         # in machine-readable words: a file in a btrfs knows the subvolume by itself
         seen[path] = run("findmnt", "-n", "-r", "-o", "FSTYPE,UUID,FSROOT", "--mountpoint", "/mnt" + path.rstrip("/")).split()
