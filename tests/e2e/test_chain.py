@@ -172,7 +172,8 @@ def test_by_hand(world: World, tmp_path: Path) -> None:
 
     done = world.ansible_playbook("lifeboat.rescue.enter", "-e", "rescue_hosts=web1")
     assert done.returncode == 0, done.stdout
-    login, shell, back = (re.search(rf'"{words}: ([^"]*)"', done.stdout)[1] for words in (  # type: ignore[index]
+    printed = dict(re.findall(r'"([A-Z][A-Za-z, ]+): ([^"]*)"', done.stdout))
+    login, shell, back = (printed[words] for words in (
         "Log in to the rescue system", "There, a shell in the installed system", "Back again"))
     seen = subprocess.run([*shlex.split(login), shell], input="cat /etc/hostname; ls /mnt\n", capture_output=True, text=True, timeout=60,
                           check=False)
