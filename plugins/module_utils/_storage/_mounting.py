@@ -25,10 +25,6 @@ from ._kernel import Kernel, Mount, Process
 from ._lock import Job, locked
 from ._systems import Content, System, look
 
-# Options of fstab that are kept. Others (quota, discard, exec, user, x-…) do nothing for a repair or may do harm.
-_KEPT = ("ro", "noatime", "nodiratime", "relatime", "strictatime", "lazytime", "sync", "dirsync", "acl", "noacl",
-         "user_xattr", "nouser_xattr", "utf8", "uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota",
-         "quota", "qnoenforce", "uqnoenforce", "gqnoenforce", "pqnoenforce", "inode32", "inode64")
 _KEPT_VFAT = ("uid", "gid", "umask", "fmask", "dmask", "codepage", "iocharset", "shortname")
 # Without them, an XFS whose quotas are on would have to count all its files again when the installed system mounts it. Where they are
 # not, they would be put on; and an XFS that cannot be written to is not mounted with others than it has.
@@ -36,6 +32,8 @@ _XFS_QUOTA = ("uquota", "gquota", "pquota", "usrquota", "grpquota", "prjquota", 
               "pqnoenforce")
 _XFS_ONLY = (*_XFS_QUOTA, "inode32", "inode64")
 _EXT_ONLY = ("acl", "noacl", "user_xattr", "nouser_xattr")
+# Options of fstab that are kept. Others (discard, exec, user, x-…) do nothing for a repair or may do harm.
+_KEPT = ("ro", "noatime", "nodiratime", "relatime", "strictatime", "lazytime", "sync", "dirsync", "utf8", *_EXT_ONLY, *_XFS_ONLY)
 
 _BY_KERNEL = ("dev", "proc", "sys")
 # What the target's /run has from the beginning, see _FURNISH.
@@ -167,9 +165,10 @@ class Storage:
 
     def _read(self, journal: Journal | None) -> None:
         """journal: where it is written down what is kept from being written to; None: nothing is to be."""
-        for member in self._mirrors() if journal is not None else []:
-            t.cast(Journal, journal).announce(do="setro", device=member.path)
-            self.run(["blockdev", "--setro", member.path])
+        if journal is not None:
+            for member in self._mirrors():
+                journal.announce(do="setro", device=member.path)
+                self.run(["blockdev", "--setro", member.path])
         self.contents, self.systems = look(self.run, self.kernel, self.devices)
 
     def info(self) -> dict[str, t.Any]:
