@@ -142,6 +142,8 @@ def look(run: Runner, kernel: Kernel, devices: Devices) -> tuple[dict[str, Conte
     rest = [devices.all[path] for path, content in contents.items() if content.listed and path in meant]
     if rest:
         contents.update(_read_all(run, kernel, devices, rest))
+    for path, content in contents.items():
+        _note_state(kernel, devices.all[path], content)
     return contents, systems
 
 
@@ -151,7 +153,7 @@ def _look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
     for device in devices.candidates():
         if device.type not in READABLE or device.part_of or device.mixed or device.snapshot:
             continue
-        found[device.path] = Content(replay=needs_replay(kernel, device), dirty=is_dirty(kernel, device))
+        found[device.path] = Content()
         if devices.used(device) and not device.mounted:
             found[device.path].unread = devices.used(device)
         else:
@@ -164,15 +166,15 @@ def _look(run: Runner, kernel: Kernel, devices: Devices) -> dict[str, Content]:
 
 def _read_all(run: Runner, kernel: Kernel, devices: Devices, wanted: list[Device]) -> dict[str, Content]:
     answers = apart(lambda: _look_at(run, kernel, devices, wanted)) if wanted else {}
-    found = {path: _content(answer) for path, answer in answers.items()}
-    for device in wanted:
-        content = found[device.path]
-        if content.replay is None:
-            content.replay = needs_replay(kernel, device)
-        # An XFS that was unmounted has an empty log.
-        content.dirty = content.replay if device.type == "xfs" else is_dirty(kernel, device)
-        content.quota = has_quota(kernel, device)
-    return found
+    return {path: _content(answer) for path, answer in answers.items()}
+
+
+def _note_state(kernel: Kernel, device: Device, content: Content) -> None:
+    if content.replay is None:
+        content.replay = needs_replay(kernel, device)
+    # An XFS that was unmounted has an empty log.
+    content.dirty = content.replay if device.type == "xfs" else is_dirty(kernel, device)
+    content.quota = has_quota(kernel, device)
 
 
 def _content(answer: dict[str, t.Any]) -> Content:
