@@ -1,0 +1,234 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What there is to run, part by part. Within a part the long steps come first, for the run that has no timings yet."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import ansible_test
+import yaml
+from running import Step
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.prefix, "bin")
+SCRIPTS = ("lab", "dev", "bench")  # the directories below tests that hold programs
+IMAGES, ZOO = "lab images", "lab zoo"
+
+# One of each kind, for `./dev test quick`; of the tests of the other parts, those with the mark quick.
+QUICK_LINT = ("ruff", "mypy")
+QUICK_TARGET = "user_password"
+
+
+class Workspace:
+    """Two copies of the checkout and the environment to test them in.
+
+    ansible-test wants the files in a real directory ansible_collections/lifeboat/rescue; and neither litter in the checkout
+    nor an editor at work changes what is tested. The linters have a copy of their own, because the tests leave behind what a
+    linter finds fault with.
+
+    select: of pytest, what `-k` takes; of other steps, a part of their name. quick: one of each kind.
+    """
+
+    def __init__(self, cache: Path, directory: Path, select: str | None = None, quick: bool = False):
+        self.cache = cache
+        self.directory = directory
+        self.select = select
+        self.quick = quick
+        self.tests = directory / "tests/ansible_collections/lifeboat/rescue"
+        self.linted = directory / "lint/ansible_collections/lifeboat/rescue"
+        for copy in (self.tests, self.linted):
+            copy_checkout(copy)
+
+    def environment(self, tree: Path) -> dict[str, str]:
+        """Return the environment for what runs on this copy."""
+        above = tree.parents[2]
+        return {
+            **os.environ,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{above}:{tree}/tests/lab",
+            "MYPYPATH": ":".join(str(path) for path in [above, *(tree / "tests" / name for name in SCRIPTS)]),
+            "PYTHONUNBUFFERED": "1",
+            "ANSIBLE_COLLECTIONS_PATH": str(above),
+            "ANSIBLE_HOME": str(above / "ansible"),
+            "MYPY_CACHE_DIR": str(self.cache / "mypy"),
+            "RUFF_CACHE_DIR": str(self.cache / "ruff"),
+        }
+
+    def selected(self, name: str) -> bool:
+        """Whether a step without pytest is among those that were asked for."""
+        return self.select is None or self.select.lower() in name.lower()
+
+
+def copy_checkout(copy: Path) -> None:
+    """Copy what git tracks or would take; outside of a git checkout, all."""
+    git = ["git", "-C", str(CHECKOUT), "-c", f"safe.directory={CHECKOUT}"]
+    names: list[str] = []
+    if (CHECKOUT / ".git").exists():
+        found = subprocess.run([*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                               stdout=subprocess.PIPE, check=True)
+        names = sorted(set(found.stdout.decode().split("\0")) - {""})
+    else:
+        names = [str(path.relative_to(CHECKOUT)) for path in CHECKOUT.rglob("*")
+                 if "__pycache__" not in path.parts and not path.is_dir()]
+    for name in names:
+        source, target = CHECKOUT / name, copy / name
+        if os.path.lexists(source):  # git still lists what was removed and not yet committed
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+
+
+def lint(work: Workspace) -> list[Step]:
+    """The static checks."""
+    tree = work.linted
+    scripts = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()
+               and re.match(rb"#!.*\b(ba|da)?sh\b", path.read_bytes()[:80])]
+    dist = work.directory / "dist"
+    version = yaml.safe_load((tree / "galaxy.yml").read_text(encoding="utf-8"))["version"]
+    importer = work.directory / "galaxy-importer.cfg"
+    # The other two run here by themselves.
+    importer.write_text("[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nRUN_ANSIBLE_TEST = False\n"
+                        "RUN_ANSIBLE_LINT = False\n", encoding="utf-8")
+    environment = _with_home(work, tree)
+    programs = [word for path in SCRIPTS for found in sorted((tree / "tests" / path).glob("*"))
+                if (found / "__init__.py").exists() or found.suffix == ".py" for word in ("-p", found.stem)]
+    commands: dict[str, list[list[str | Path]]] = {
+        "ansible-lint": [["ansible-lint", "-q", "--nocolor"]],
+        "mypy": [["mypy", "-p", "ansible_collections.lifeboat.rescue.plugins", *programs]],
+        "galaxy-importer": [
+            ["ansible-galaxy", "collection", "build", "--output-path", dist],
+            ["python", "-m", "galaxy_importer.main", dist / f"lifeboat-rescue-{version}.tar.gz"],
+        ],
+        "antsibull-docs": [["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck",
+                            "--validate-collection-refs", "all", "--disallow-unknown-collection-refs", "."]],
+        "execution environment": [["ansible-builder", "introspect", "--sanitize", tree.parents[2]]],
+        "changelog": [["antsibull-changelog", "lint"]],
+        "ruff": [["ruff", "check", "--quiet", "."]],
+        "shellcheck": [["shellcheck", *scripts]],
+        "reuse": [["reuse", "lint"]],
+        "yamllint": [["yamllint", "--strict", "."]],
+        "ansible-test sanity": [["ansible-test", "sanity", "--color", "no"]],
+    }
+    notes = {"ansible-test sanity": "^WARNING: (.*[Ss]kip.*)$", "galaxy-importer": "^((?:WARNING|ERROR).*)$"}
+    chosen = [name for name in commands if (not work.quick or name in QUICK_LINT) and work.selected(f"lint {name}")]
+    environment["GALAXY_IMPORTER_CONFIG"] = str(importer)
+    steps = [Step(f"lint {name}", tree, [[BIN / str(program), *words] for program, *words in commands[name]], environment, 1800,
+                  notes=notes.get(name)) for name in chosen]
+    for step in steps:
+        if step.name == "lint ansible-test sanity":
+            # It leaves files behind that others would find.
+            step.needs = [other.name for other in steps if other is not step]
+    return steps
+
+
+def _with_home(work: Workspace, tree: Path) -> dict[str, str]:
+    """Return the environment with a HOME in the cache, so that nothing litters the user's own.
+
+    ansible-test has no other way to be told where its cache is. It downloads get-pip.py into there, unless it finds
+    one; and strips pip's variables from the environment, so what they and pip's own files say goes into a file.
+    """
+    home = work.cache / "home"
+    environment = work.environment(tree)
+    source = Path(ansible_test.__path__[0], "_internal/python_requirements.py").read_text(encoding="utf-8")
+    downloads = home / ".ansible/test/cache"
+    downloads.mkdir(parents=True, exist_ok=True)
+    for version in set(re.findall(r"pip='([\d.]+)'", source)):
+        shutil.copyfile(CHECKOUT / "tests/dev/get_pip.py", downloads / f"get_pip_{version.replace('.', '_')}.py")
+    # Other Pythons, if there are some: what runs in a rescue system is compiled and imported with each.
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    others = sorted(path for path in pyenv.glob("versions/3.*/bin") if path.is_dir())
+    _write_pip_settings(home)
+    return {**environment, "HOME": str(home), "PATH": ":".join([environment["PATH"], *map(str, others)])}
+
+
+def _write_pip_settings(home: Path) -> None:
+    """Write what pip has been told here, by files and by the environment, into the pip.conf of this home."""
+    listed = subprocess.run([BIN / "python", "-m", "pip", "config", "list"],
+                            stdout=subprocess.PIPE, text=True, check=True)
+    settings = configparser.RawConfigParser()
+    lines = sorted(listed.stdout.splitlines(), key=lambda line: line.startswith(":env:."))  # the environment wins
+    for line in lines:
+        name, value = line.split("=", 1)
+        section, option = name.rsplit(".", 1)
+        section = "global" if section == ":env:" else section
+        if not settings.has_section(section):
+            settings.add_section(section)
+        settings.set(section, option, ast.literal_eval(value))
+    file = home / ".config/pip/pip.conf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as output:
+        settings.write(output)  # there may be a password in an index's URL
+
+
+def unit(work: Workspace) -> list[Step]:
+    """Functions, parsers and tables."""
+    return [dataclasses.replace(_pytest(work, "unit", ["tests/unit"]), live=False)]
+
+
+def e2e(work: Workspace) -> list[Step]:
+    """Whole jobs on machines that boot, a step for each file."""
+    files = sorted((work.tests / "tests/e2e").glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True)
+    return [*images(work), *zoo(work),
+            *(_pytest(work, f"e2e {path.stem[5:]}", [f"tests/e2e/{path.name}"], needs=[IMAGES, ZOO]) for path in files)]
+
+
+def lab(work: Workspace) -> list[Step]:
+    """What stands in for the world."""
+    return [*images(work), *zoo(work), _pytest(work, "lab", ["tests/lab/tests"], needs=[IMAGES, ZOO])]
+
+
+def images(work: Workspace) -> list[Step]:
+    """The lab's images, built if they are not in the cache."""
+    return [Step(IMAGES, work.tests, [[BIN / "python", "-m", "lifeboat_lab.images"]], work.environment(work.tests), 1200, live=True)]
+
+
+def zoo(work: Workspace) -> list[Step]:
+    """The images of the zoo, built if they are not in the cache; for a part of the tests, each is built when it is asked for."""
+    if work.quick or work.select is not None:
+        return []
+    return [Step(ZOO, work.tests, [[BIN / "python", "-m", "disks"]], work.environment(work.tests), 1800, [IMAGES], live=True)]
+
+
+def openstack_full(work: Workspace) -> list[Step]:
+    """The provider against all of OpenStack's services. One process, because all tests share one cloud."""
+    step = _pytest(work, "openstack-full", ["tests/openstack_full", "tests/lab/tests/test_nova.py",
+                                            "tests/unit/plugins/module_utils/_providers/test_openstack.py"],
+                   "-m", "not one_process", needs=[IMAGES])
+    return [*images(work), dataclasses.replace(step, env={**step.env, "LIFEBOAT_CLOUD": "openstack-full"})]
+
+
+def _pytest(work: Workspace, name: str, paths: Sequence[str], *options: str, needs: Iterable[str] = ()) -> Step:
+    junit = work.directory / f"{name.replace(' ', '-')}.xml"
+    select = ["-k", work.select] if work.select is not None else []
+    marked = ["-m", "quick"] if work.quick and name != "unit" else []
+    command: list[str | Path] = [BIN / "pytest", "-v", "-p", "no:cacheprovider", f"--junitxml={junit}", *options, *select, *marked, *paths]
+    return Step(name, work.tests, [command], work.environment(work.tests), 3600, [*needs], junit=junit, notes=r"^(SKIPPED .*)$", live=True)
+
+
+def integration(work: Workspace) -> list[Step]:
+    """A step for each target of ansible-test integration."""
+    steps = []
+    for aliases in sorted((work.tests / "tests/integration/targets").glob("*/aliases")):
+        target = aliases.parent.name
+        words = [line.strip() for line in aliases.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        if "hidden" in words or not work.selected(f"integration {target}") or (work.quick and target != QUICK_TARGET):
+            continue
+        command: list[str | Path] = [BIN / "ansible-test", "integration", "--color", "no", "-v", target]
+        steps.append(Step(f"integration {target}", work.tests, [command], _with_home(work, work.tests), 1200,
+                          root="needs/root" in words))
+    return steps
+
+
+PARTS: dict[str, Callable[[Workspace], list[Step]]] = {
+    "e2e": e2e, "lab": lab, "unit": unit, "integration": integration, "lint": lint, "openstack-full": openstack_full}

@@ -1,0 +1,143 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The runner of ./dev test, with steps that are commands of the shell."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import threading
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "dev"))
+
+import running
+import timings
+
+JUNIT = """<testsuites><testsuite errors="1" failures="1" skipped="1" tests="5">
+<testcase classname="tests.unit.test_wait" name="test_slow[x]" time="3.25"/>
+<testcase classname="tests.unit.test_wait" name="test_quick" time="0.1"/>
+</testsuite></testsuites>"""
+
+
+@pytest.fixture
+def step(tmp_path):
+    def make(name, script, **options):
+        return running.Step(name, tmp_path, [["sh", "-c", script]], dict(os.environ), **options)
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*steps, seconds=None):
+        runner = running.Runner(tmp_path, seconds or {})
+        runner.run(steps)
+        return {outcome.step: outcome for outcome in runner.outcomes}
+
+    return run
+
+
+def gone(pid):
+    """Whether a process has ended, or only waits to be collected by whoever adopted it."""
+    stat = pathlib.Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_each_step_is_one_test(step, run, capsys):
+    outcomes = run(step("good", "echo unseen"), step("bad", "echo why; exit 3"))
+    assert str(running.sum_of(outcomes.values())) == "1 passed, 1 failed"
+    assert outcomes["bad"].problem == "exit code 3" and outcomes["good"].problem is None
+    said = capsys.readouterr().out
+    assert "why" in said and "unseen" not in said and "FAIL bad" in said and "ok   good" in said
+
+
+def test_a_command_that_is_not_there_fails(tmp_path, run):
+    outcome = run(running.Step("none", tmp_path, [["/nonexistent/program"]], {}))["none"]
+    assert outcome.totals.failed == 1 and "cannot run /nonexistent/program" in outcome.problem
+
+
+def test_a_step_waits_for_what_it_needs(step, run, tmp_path):
+    order = tmp_path / "order"
+    outcomes = run(step("user", f"echo user >>{order}", needs=["maker", "not among these"]),
+                   step("maker", f"sleep 0.2; echo maker >>{order}"))
+    assert order.read_text().split() == ["maker", "user"]
+    assert [outcome.problem for outcome in outcomes.values()] == [None, None]
+
+
+def test_nothing_runs_on_what_failed(step, run, tmp_path):
+    outcomes = run(step("maker", "exit 1"), step("user", f"touch {tmp_path}/ran", needs=["maker"]), step("last", "true", needs=["user"]))
+    assert not (tmp_path / "ran").exists()
+    assert outcomes["user"].problem == "not run, because maker failed"
+    assert str(running.sum_of(outcomes.values())) == "0 passed, 3 failed"
+
+
+def test_the_longest_goes_first_and_the_unknown_before_it(step, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "LANES", 1)
+    order = tmp_path / "order"
+    run(*(step(name, f"echo {name} >>{order}") for name in ("short", "long", "unknown")), seconds={"short": 1.0, "long": 9.0})
+    assert order.read_text().split() == ["unknown", "long", "short"]
+
+
+def test_two_run_at_a_time(step, run, tmp_path):
+    """Each waits for a sign of the other one."""
+    script = "touch {0}/{1}; n=0; until [ -e {0}/{2} ]; do n=$((n + 1)); [ $n -lt 200 ] || exit 1; sleep 0.05; done"
+    outcomes = run(step("a", script.format(tmp_path, "a", "b")), step("b", script.format(tmp_path, "b", "a")))
+    assert running.sum_of(outcomes.values()).passed == 2
+
+
+def test_the_limit_ends_it_with_its_children(step, run, tmp_path):
+    outcome = run(step("late", f"sleep 60 & echo $! >{tmp_path}/pid; wait", limit=0.5))["late"]
+    assert outcome.problem == "did not end within 0.5 s" and outcome.seconds < 20
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_an_interrupt_ends_all_and_starts_no_more(step, tmp_path, monkeypatch):
+    runner = running.Runner(tmp_path, {})
+    monkeypatch.setattr(running, "LANES", 1)
+    threading.Timer(0.5, os.kill, [os.getpid(), 2]).start()
+    with pytest.raises(KeyboardInterrupt):
+        runner.run([step("long", f"sleep 60 & echo $! >{tmp_path}/pid; wait"), step("never", f"touch {tmp_path}/ran")])
+    assert gone(int((tmp_path / "pid").read_text())) and not (tmp_path / "ran").exists()
+
+
+def test_what_pytest_reports_counts(step, run, tmp_path):
+    junit = tmp_path / "report.xml"
+    junit.write_text(JUNIT)
+    outcome = run(step("unit", "exit 1", junit=junit))["unit"]
+    assert str(outcome.totals) == "2 passed, 2 failed, 1 skipped"
+    assert outcome.tests[0] == ("unit", "test_wait::test_slow[x]", 3.25)
+    assert [line for line in timings.report([outcome]) if "::" in line] == ["     3.2 s  unit: test_wait::test_slow[x]"]
+
+
+def test_a_selection_without_a_test_is_no_failure_but_counts_nothing(step, run, tmp_path):
+    outcome = run(step("unit", "exit 5", junit=tmp_path / "none.xml"))["unit"]
+    assert outcome.problem is None and str(outcome.totals) == "0 passed, 0 failed"
+    assert run(step("lint", "exit 5"))["lint"].problem == "exit code 5"
+
+
+def test_a_report_that_is_missing_is_a_failure(step, run, tmp_path):
+    outcome = run(step("unit", "exit 4", junit=tmp_path / "none.xml"))["unit"]
+    assert str(outcome.totals) == "0 passed, 1 failed"
+
+
+def test_timings_are_kept_of_what_passed(step, run, tmp_path):
+    file = tmp_path / "cache/timings.json"
+    assert timings.load(file) == {}
+    timings.save(file, run(step("good", "true"), step("bad", "false")).values())
+    timings.save(file, run(step("other", "true")).values())
+    assert set(timings.load(file)) == {"good", "other"}
+    file.write_text("[nonsense")
+    assert timings.load(file) == {}
+
+
+def test_processor_time_of_children_counts(step, run):
+    script = f"{sys.executable} -c 'import time\nwhile time.process_time() < 0.3: pass'; true"
+    assert run(step("busy", script))["busy"].cpu >= 0.3
