@@ -203,7 +203,7 @@ def zoo(work: Workspace) -> list[Step]:
 def openstack_full(work: Workspace) -> list[Step]:
     """The provider against all of OpenStack's services. One process, because all tests share one cloud."""
     step = _pytest(work, "openstack-full", ["tests/openstack_full", "tests/lab/tests/test_nova.py",
-                                            "tests/unit/plugins/module_utils/_providers/test_openstack.py"],
+                                            "tests/functional/plugins/module_utils/_providers/test_openstack.py"],
                    "-m", "not one_process", needs=[IMAGES])
     return [*images(work), dataclasses.replace(step, env={**step.env, "LIFEBOAT_CLOUD": "openstack-full"})]
 
