@@ -9,7 +9,6 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils import _firewall, _probe
-from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import TargetError
 from ansible_collections.lifeboat.rescue.plugins.module_utils._run import Result
 
 # nft writes tabs.
@@ -112,18 +111,6 @@ def test_iptables_additions():
 
 class Scripted(_firewall._Firewall):
     name = "scripted"
-
-
-def nonsense():
-    raise TargetError("nonsense")
-
-
-def test_files_are_put_back_when_the_proof_fails(tmp_path):
-    (tmp_path / "old").write_bytes(b"before")
-    changes = [_firewall.Change("old", b"before", b"after"), _firewall.Change("new", None, b"after")]
-    with pytest.raises(TargetError, match=r"nonsense.*put back"):
-        _firewall._write_proved(Scripted(None, str(tmp_path)), changes, nonsense)
-    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("old", b"before")]
 
 
 def test_files_are_put_back_when_the_kernel_still_drops(tmp_path):
