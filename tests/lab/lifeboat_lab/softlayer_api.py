@@ -46,6 +46,7 @@ from xml.parsers.expat import ExpatError
 
 from .clockwork import Clockwork
 from .ovh_api import Power
+from .unkind import UNKNOWN_STATE_SECONDS, Unkind
 from .wire import Answer, HttpServer, Reset
 
 KINDS = {"vs": "SoftLayer_Virtual_Guest", "hw": "SoftLayer_Hardware_Server"}
@@ -104,6 +105,8 @@ class Server:
     refusal_seconds: how long after a reboot other remote management commands are refused; for hardware only. rescue_refuses:
     whether a rescue counts as such a reboot (modelled: the reference names only reboots and power commands).
     user, password: the log-in that the portal shows. Seconds may be math.inf.
+    unkind: see there. What waits or lags is the transaction of a rescue; the reboot of any server has none and waits unseen, and a
+    command to hardware is listed as late as a transaction. Nothing here is a setting.
     """
 
     id: int
@@ -123,6 +126,8 @@ class Server:
     shown_after: float = 0.0
     refusal_seconds: float = 1200.0
     rescue_refuses: bool = False
+
+    unkind: Unkind = field(default_factory=Unkind)
 
     transactions: list[Transaction] = field(default_factory=list)
     commands: list[dict[str, t.Any]] = field(default_factory=list)  # remote management, oldest first
@@ -158,6 +163,7 @@ class Server:
         """All that the API can show of the server; masks make a choice of it."""
         active = self.active
         shown = [transaction for transaction in self.transactions if time.monotonic() >= transaction.shown_from]
+        commands = [command for command in self.commands if self.unkind.is_shown(command["made_at"])]
         system = {"name": "Debian", "version": "12.0.0-64", "manufacturer": "Debian", "referenceCode": "DEBIAN_12_64"}
         component = {"id": self.id + 1, "passwords": [], "softwareLicense": {"softwareDescription": system}}
         if self.password is not None:
@@ -170,8 +176,8 @@ class Server:
             "provisionDate": date, "notes": "", "privateNetworkOnlyFlag": self.primaryIpAddress is None,
             "hourlyBillingFlag": False,
             "datacenter": {"id": 814994, "name": self.datacenter, "longName": self.datacenter.capitalize()},
-            "activeTransaction": active.payload() if active is not None and active in shown else None,
-            "lastTransaction": shown[-1].payload() if shown else None,
+            "activeTransaction": self._shown(active) if active is not None and active in shown else None,
+            "lastTransaction": self._shown(shown[-1]) if shown else None,
             "operatingSystem": component, "softwareComponents": [component],
             "networkVlans": [{"id": 500, "vlanNumber": 1200, "networkSpace": "PUBLIC",
                               "fullyQualifiedName": f"{self.datacenter}.fcr01.1200", "primarySubnets": []}],
@@ -194,9 +200,13 @@ class Server:
                 "networkManagementIpAddress": "10.0.1.20", "hardwareStatusId": 5, "hardwareStatus": {"id": 5, "status": "ACTIVE"},
                 "serverPowerState": "on" if self.running else "off", "activeComponents": [], "hardDrives": [],
                 "remoteManagementAccounts": [{"id": self.id + 6, "username": "root", "password": self._ipmi_password}],
-                "recentRemoteManagementCommands": self.commands[-5:][::-1],
+                "recentRemoteManagementCommands": self.unkind.listed([
+                    {name: value for name, value in command.items() if name != "made_at"} for command in commands[-5:][::-1]]),
             })
-        return known
+        return self.unkind.shown(known, ("id", "accountId"))
+
+    def _shown(self, transaction: Transaction) -> dict[str, t.Any]:
+        return self.unkind.shown(transaction.payload(), ("id",))
 
 
 @dataclass
@@ -392,7 +402,7 @@ def _matches_operation(value: t.Any, condition: t.Mapping[str, t.Any]) -> bool:
     if wanted == "in":
         return any(value in option["value"] for option in condition["options"])
     if not isinstance(wanted, str):
-        return bool(value == wanted)
+        return str(value) == str(wanted)  # an id may be shown as text
     found = re.match(r"(<=|>=|<|>|!~|~|\*=|\^=|\$=|_=)\s*(.*)", wanted)
     operator, operand = (found[1], found[2]) if found else ("", wanted)
     text, small, low = str(value), str(value).lower(), operand.lower()
@@ -559,7 +569,8 @@ class SoftLayerApi:
         """Begin a transaction of any kind. seconds: how long each of its statuses lasts. hang: the one it never leaves."""
         with self._lock:
             transaction = Transaction(next(self._transaction_numbers), group, tuple(seconds), next(iter(seconds)),
-                                      shown_from=time.monotonic() + server.shown_after, createDate=_date(), modifyDate=_date())
+                                      shown_from=time.monotonic() + max(server.shown_after, server.unkind.list_lag),
+                                      createDate=_date(), modifyDate=_date())
             server.transactions.append(transaction)
         # On the clock's thread, for a machine is never touched under our lock: it may have to ask for its next boot.
         self._clockwork.call_in(0, lambda: self._enter_status(transaction, transaction.statuses[0], seconds, hang, on_status))
@@ -609,12 +620,18 @@ class SoftLayerApi:
             self._note_command(server, request.method)
         server.rescues += 1
         hang = next((fault.status or next(iter(server.rescue_seconds)) for fault in faults if fault.kind == "hang"), None)
+        unkind, seconds = server.unkind, dict(server.rescue_seconds)
+        seconds[next(iter(seconds))] += unkind.queue_seconds
+        if unkind.unknown_state:
+            seconds = {unkind.unknown_state: UNKNOWN_STATE_SECONDS, **seconds}
 
         def on_status(status: str) -> None:
-            if status == server.reset_at:
+            if status == server.reset_at and not unkind.early_seconds:
                 self._reset(server, rescue=True)
 
-        self.begin(server, "Rescue", server.rescue_seconds, hang, on_status)
+        if unkind.early_seconds:
+            self._clockwork.call_in(sum(seconds.values()) + unkind.early_seconds, lambda: self._reset(server, rescue=True))
+        self.begin(server, "Rescue", seconds, hang, on_status)
         return True
 
     def _power(self, server: Server, request: _Request) -> bool:
@@ -623,7 +640,7 @@ class SoftLayerApi:
         self._note_command(server, request.method)
         if request.method in REBOOTS or (request.method == "powerOn" and not server.running):
             server.reboots += 1
-            self._clockwork.call_in(0, lambda: self._reset(server, rescue=False))
+            self._clockwork.call_in(server.unkind.queue_seconds, lambda: self._reset(server, rescue=False))
         elif request.method != "powerOn":
             server.running = False
             off = getattr(server.power, "off", None)
@@ -641,7 +658,7 @@ class SoftLayerApi:
             raise _ANSWERS["refused"]()
         if method in REBOOTS or method in RESCUE_METHODS.values():
             server._refused_until = now + server.refusal_seconds
-        server.commands.append({"createDate": _date(), "modifyDate": _date(), "hardwareId": server.id, "processed": True,
+        server.commands.append({"made_at": now, "createDate": _date(), "modifyDate": _date(), "hardwareId": server.id, "processed": True,
                                 "remoteManagementCommand": {"keyName": method.upper(), "name": method}})
 
     def _find(self, request: _Request, kind: str) -> Server:
@@ -663,9 +680,10 @@ class SoftLayerApi:
             kind, key = ("vs", "virtualGuests") if request.method == "getVirtualGuests" else ("hw", "hardware")
             known = [server.payload() for server in self.servers if server.kind == kind]
             found = [server for server in known if matches(server, request.filter.get(key) or {})]
-            found.sort(key=lambda server: server["id"])
+            found.sort(key=lambda server: int(server["id"]))
             end = None if request.limit is None else request.offset + request.limit
-            return masked(found[request.offset:end], mask), len(found)
+            unkind = next((server.unkind for server in self.servers if server.unkind.unordered), Unkind())
+            return masked(unkind.listed(found[request.offset:end]), mask), len(found)
         kind = next((kind for kind, service in KINDS.items() if service == request.service), "")
         getter = re.fullmatch(r"get([A-Z]\w*)", request.method)
         if not kind or not (getter or request.method in (*POWER_METHODS, RESCUE_METHODS[kind])):
@@ -711,13 +729,16 @@ class SoftLayerApi:
             return Answer(400, _HTML, "text/html")
         faults = self.faults.strike(request.name)
         spoiler = next((fault for fault in faults if fault.kind not in ("delay", "hang")), None)
-        delay = sum(fault.seconds for fault in faults if fault.kind == "delay")
+        unkind = self._unkind(request)
+        delay = sum(fault.seconds for fault in faults if fault.kind == "delay") + unkind.answer_seconds
         answer, error = None, None
         if not (delay and self._closing.wait(delay)):
             if spoiler is None or spoiler.acts:
                 answer, error = self._answer_call(request, faults)
             if spoiler is not None:
                 answer, error = self._spoilt(request, spoiler.kind)
+            elif request.method in (*POWER_METHODS, *RESCUE_METHODS.values()) and unkind.takes("lost_answers"):
+                answer = None
         shown = None if request.mask is None else re.sub(r"\s+", "", request.mask)
         self._write_log(Call(started, request.transport, request.service, request.method, request.id, shown, request.args,
                              answer.status if answer else None, error,
@@ -725,6 +746,13 @@ class SoftLayerApi:
         if answer is None:
             raise Reset
         return answer
+
+    def _unkind(self, request: _Request) -> Unkind:
+        """How the server that a request is about is treated."""
+        for server in self.servers:
+            if KINDS[server.kind] == request.service and str(server.id) == str(request.id):
+                return server.unkind
+        return Unkind()
 
     def _answer_call(self, request: _Request, faults: Sequence[Fault]) -> tuple[Answer, str | None]:
         try:

@@ -22,6 +22,7 @@ exception in it is a fault of the hypervisor.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -38,6 +39,7 @@ from pathlib import Path
 import requests
 
 from ..images import LabError
+from ..unkind import Unkind
 from ..venvs import ensure_venv
 from .cloud import Cloud, Event
 
@@ -144,6 +146,14 @@ class Nova(Cloud):
     def meet(self, requests: int = 2) -> None:
         """Let so many of the next rescues with an image of choice find the server as it was before any of them."""
         self.control(together=requests)
+
+    def be_unkind(self, server_id: str, unkind: Unkind) -> None:
+        """Treat a server so from now on; Unkind() is kind again.
+
+        What waits or is done early is the hypervisor's work. What lags is what Nova shows of a server after it was asked to change
+        it (setting_lag), and the list of what it was asked (list_lag). Nova needs no help for a conflict, and its ids are text.
+        """
+        self.control(unkind={server_id: dataclasses.asdict(unkind)})
 
     def end_rescues(self, seconds: int) -> None:
         """Let Nova end the rescues that are older, as it does by itself where nova.conf has that for rescue_timeout."""

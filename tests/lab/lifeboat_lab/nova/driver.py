@@ -19,17 +19,30 @@ from nova.virt import fake
 class Lab:
     """What the lab has told this process. One for all hosts, because Nova makes the drivers itself.
 
-    rescue_seconds: how long a rescue and an unrescue take. power_url: who is told of each change of power and has to
+    rescue_seconds: how long a rescue and an unrescue take. queue_seconds: how much longer, by server. early_seconds: how long it
+    has been done before the machine hears of it, by server. power_url: who is told of each change of power and has to
     answer before it counts as done, or None.
     """
 
     rescue_seconds = 0.0
+    queue_seconds: t.ClassVar[dict[str, float]] = {}
+    early_seconds: t.ClassVar[dict[str, float]] = {}
     power_url: str | None = None
     ended = threading.Event()
 
     @classmethod
     def tell(cls, event: str, instance: t.Any, **more: t.Any) -> None:
         """Say what a machine has to do now; raise where the lab says that it did not."""
+        late = cls.early_seconds.get(instance.uuid)
+        if late:
+            timer = threading.Timer(late, cls._post, (event, instance), more)
+            timer.daemon = True
+            timer.start()
+        else:
+            cls._post(event, instance, **more)
+
+    @classmethod
+    def _post(cls, event: str, instance: t.Any, **more: t.Any) -> None:
         if cls.power_url:
             answer = requests.post(cls.power_url, timeout=600, json={
                 "event": event, "server": instance.uuid, "name": instance.display_name, **more})
@@ -37,9 +50,9 @@ class Lab:
                 raise exception.InternalError(f"{event}: {answer.text}")
 
     @classmethod
-    def take_time(cls) -> None:
+    def take_time(cls, instance: t.Any) -> None:
         """Let pass what a rescue takes, or until the process is told to end."""
-        until = time.monotonic() + cls.rescue_seconds
+        until = time.monotonic() + cls.rescue_seconds + cls.queue_seconds.get(instance.uuid, 0.0)
         while not cls.ended.is_set() and time.monotonic() < until:
             cls.ended.wait(0.02)
 
@@ -52,7 +65,7 @@ class Driver(fake.FakeDriver):  # type: ignore[misc, unused-ignore]
     def rescue(self, context: t.Any, instance: t.Any, network_info: t.Any, image_meta: t.Any, rescue_password: str,
                block_device_info: t.Any, share_info: t.Any) -> None:
         """As libvirt does: an image that is not there fails here, long after Nova's API has said 200."""
-        Lab.take_time()
+        Lab.take_time(instance)
         status = image_meta.status if "status" in image_meta else "active"
         if status != "active" or not image_meta.size:
             raise exception.ImageUnacceptable(image_id=image_meta.id, reason=f"Image is not active: {status}"
@@ -63,13 +76,13 @@ class Driver(fake.FakeDriver):  # type: ignore[misc, unused-ignore]
 
     def unrescue(self, context: t.Any, instance: t.Any) -> None:
         """Boot the server's own disk again."""
-        Lab.take_time()
+        Lab.take_time(instance)
         Lab.tell("unrescue", instance)
         super().unrescue(context, instance)
 
     def reboot(self, context: t.Any, instance: t.Any, network_info: t.Any, reboot_type: str, *args: t.Any, **kwargs: t.Any) -> None:
         """A reboot that takes as long as a rescue, so that it can be seen under way."""
-        Lab.take_time()
+        Lab.take_time(instance)
         Lab.tell("reboot", instance, type=reboot_type)
         super().reboot(context, instance, network_info, reboot_type, *args, **kwargs)
 

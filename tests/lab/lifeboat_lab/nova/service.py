@@ -33,8 +33,10 @@ import contextlib
 import datetime
 import importlib
 import json
+import re
 import sys
 import threading
+import time
 import traceback
 import typing as t
 import unittest
@@ -51,6 +53,7 @@ from nova.api.openstack import wsgi_app
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.functional import fixtures as functional_fixtures
 
+from ..unkind import Unkind
 from .driver import Driver, Lab, OldDriver
 
 # Nova's tests are in this project. The package's name `nova` hides the module of that name in it.
@@ -245,6 +248,102 @@ class Authenticate:
         return self.app(environ, start_response)
 
 
+class Response(t.NamedTuple):
+    """What a WSGI program answered."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Veil:
+    """Stands in front of Nova: what it answers about a server comes late, in disorder, or not at all. Nova itself is as it is.
+
+    The administrator, as whom the lab asks, sees through it.
+    """
+
+    def __init__(self, compute: t.Any, keystone: Keystone) -> None:
+        self.compute = compute
+        self.keystone = keystone
+        self.unkind: dict[str, Unkind] = {}
+        # What Nova showed of a server just before it was asked to change it, and when it answered that.
+        self._before: dict[str, list[tuple[float, Response]]] = collections.defaultdict(list)
+
+    def set(self, server: str, unkind: Unkind) -> None:
+        """Treat a server so from now on."""
+        self.unkind[server] = unkind
+        Lab.queue_seconds[server], Lab.early_seconds[server] = unkind.queue_seconds, unkind.early_seconds
+        self._before.pop(server, None)
+
+    def __call__(self, environ: Environ, start_response: t.Any) -> t.Any:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        named = re.search(r"/servers/([0-9a-f]{8}-[0-9a-f-]{27})(/.*)?$", path)
+        server, rest = (named[1], named[2] or "") if named else ("", "")
+        if self.keystone.tokens.get(environ.get("HTTP_X_AUTH_TOKEN", "")) == "admin":
+            return self.compute(environ, start_response)
+        unkind = self.unkind.get(server, Unkind())
+        if unkind.answer_seconds:
+            Lab.ended.wait(unkind.answer_seconds)
+        if method != "GET":
+            before = self._show(environ, path.removesuffix(rest)) if unkind.setting_lag else None
+            response = self._ask(environ)
+            if before:
+                self._before[server].append((time.monotonic(), before))
+            if server and unkind.takes("lost_answers"):
+                response = Response("502 Bad Gateway", [("Content-Type", "text/html")], b"<h1>Lost by the lab</h1>")
+        else:
+            response = self._ask(environ)
+            if response.status.startswith("200") and (server or re.search("/servers(/detail)?$", path)):
+                response = self._veiled(response, server, rest)
+        headers = [(name, value) for name, value in response.headers if name.lower() != "content-length"]
+        start_response(response.status, [*headers, ("Content-Length", str(len(response.body)))])
+        return [response.body]
+
+    def _ask(self, environ: Environ) -> Response:
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+        parts = self.compute(environ, lambda status, headers, *more: started.append((status, headers)))
+        try:
+            body = b"".join(parts)
+        finally:
+            getattr(parts, "close", lambda: None)()
+        return Response(*started[0], body)
+
+    def _show(self, environ: Environ, path: str) -> Response:
+        """What Nova shows of a server to whoever asks this."""
+        names = ("SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "HTTP_HOST", "HTTP_X_AUTH_TOKEN", "HTTP_OPENSTACK_API_VERSION",
+                 "HTTP_X_OPENSTACK_NOVA_API_VERSION", "HTTP_ACCEPT", "SCRIPT_NAME", "REMOTE_ADDR")
+        return self._ask({**{name: environ[name] for name in names if name in environ},
+                          **{name: value for name, value in environ.items() if name.startswith("wsgi.")},
+                          "REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": "", "wsgi.input": _Body(b"")})
+
+    def _veiled(self, response: Response, server: str, rest: str) -> Response:
+        unkind = self.unkind.get(server, Unkind())
+        moment = time.monotonic() - unkind.setting_lag
+        if server and not rest:
+            response = next((before for at, before in self._before[server] if at > moment), response)
+        data = json.loads(response.body)
+        if isinstance(data.get("server"), dict):
+            data["server"] = self._server(data["server"])
+        if isinstance(data.get("servers"), list):
+            disorder = any(self.unkind.get(one["id"], Unkind()).unordered for one in data["servers"])
+            data["servers"] = Unkind(unordered=disorder).listed([self._server(one) for one in data["servers"]])
+        if isinstance(data.get("instanceActions"), list):
+            now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+            data["instanceActions"] = unkind.listed([
+                action for action in data["instanceActions"]
+                if (now - datetime.datetime.fromisoformat(action["start_time"])).total_seconds() >= unkind.list_lag])
+        return response._replace(body=json.dumps(data).encode())
+
+    def _server(self, data: dict[str, t.Any]) -> dict[str, t.Any]:
+        unkind = self.unkind.get(data["id"], Unkind())
+        state = "OS-EXT-STS:task_state"
+        if data.get(state) and unkind.unknown_state:
+            data = {**data, state: unkind.unknown_state}
+        if isinstance(data.get("addresses"), dict):
+            data = {**data, "addresses": {name: unkind.listed(entries) for name, entries in data["addresses"].items()}}
+        return unkind.shown(data)
+
+
 class Front:
     """The one WSGI program on the port. Counts requests, and breaks those that the lab wants broken."""
 
@@ -255,7 +354,7 @@ class Front:
         self.keystone = keystone
         self.images = images
         self.network = network
-        self.compute = compute
+        self.compute = Veil(compute, keystone)
         self.faults: list[dict[str, t.Any]] = []
         self.requests: list[list[str]] = []
         self.served: collections.Counter[str] = collections.Counter()
@@ -305,8 +404,8 @@ class Front:
 
     def _control(self, body: dict[str, t.Any]) -> dict[str, t.Any]:
         """Settings: rescue_seconds, page (how many servers Nova lists at once), image (put), no_image (id), floating
-        ([fixed, floating]), faults ([{match, after, status}]), rescue_timeout (seconds, as in nova.conf: Nova looks once,
-        now), together (see Images).
+        ([fixed, floating]), faults ([{match, after, status}]), unkind ({server's id: fields of Unkind}), rescue_timeout (seconds,
+        as in nova.conf: Nova looks once, now), together (see Images).
 
         Answers {"requests": what Nova was asked since the last time ([method, path, body]), "images": ids, "served": how many
         requests each service got since the last time, by its path}.
@@ -322,6 +421,8 @@ class Front:
         if "floating" in body:
             fixed, floating = body["floating"]
             self.network.floating[fixed] = floating
+        for server, fields in body.get("unkind", {}).items():
+            self.compute.set(server, Unkind(**fields))
         if "together" in body:
             self.images.together = threading.Barrier(body["together"])
         if "rescue_timeout" in body:

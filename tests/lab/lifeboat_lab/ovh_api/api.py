@@ -22,8 +22,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from email.message import Message
 from pathlib import Path
+from urllib.parse import unquote
 
 from ..clockwork import Clockwork
+from ..unkind import Unkind
 from ..wire import Answer, HttpServer, Reset
 from .account import Call, Credential, Mail, Secret
 from .answers import ANSWERS, BODIES, HTML_503, ApiError, Request, Route, not_found, refused
@@ -221,19 +223,29 @@ class OvhApi:
         started, clock = time.time(), time.monotonic()
         faults = self.faults.strike(request.method, request.path)
         spoiler = next((fault for fault in faults if fault.kind not in ("delay", *TASK_FAULTS)), None)
-        delay = sum(fault.seconds for fault in faults if fault.kind == "delay")
+        unkind = self._unkind(request)
+        delay = sum(fault.seconds for fault in faults if fault.kind == "delay") + unkind.answer_seconds
         answer: Answer | None = None
         if not (delay and self._closing.wait(delay)):
             if spoiler is None or spoiler.acts:
                 answer = self._carry_out(request._replace(faults=faults))
             if spoiler is not None:
                 answer = self._spoilt(spoiler.kind)
+            elif _changes_something(request) and unkind.takes("lost_answers"):
+                answer = None
         self._write_log(Call(started, request.method, request.target, _redacted(request),
                              answer.status if answer else None, "+".join(fault.kind for fault in faults) or None,
                              round(time.monotonic() - clock, 6)))
         if answer is None:
             raise Reset
         return answer
+
+    def _unkind(self, request: Request) -> Unkind:
+        """How the server that a request is about is treated."""
+        found = re.match("/(?:dedicated/server|vps)/([^/?]+)", request.path)
+        name = unquote(found[1]) if found else ""
+        server = self.servers.get(name) or self.vps.get(name)
+        return server.unkind if server else Unkind()
 
     @staticmethod
     def _spoilt(kind: str) -> Answer | None:
@@ -291,6 +303,11 @@ class OvhApi:
             if self._log_file:
                 with self._log_file.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(asdict(call)) + "\n")
+
+
+def _changes_something(request: Request) -> bool:
+    """Whether a request changes a server."""
+    return request.method != "GET" and not re.search("/(authenticationSecret|getConsoleUrl)$", request.path)
 
 
 def _redacted(request: Request) -> t.Any:

@@ -28,9 +28,9 @@ class Course:
     """The course of one task: its statuses one after the other, and then `done` or, by a fault, another end.
 
     statuses: those before the end, in their order. seconds: how long each of them lasts. act_at: on which status, or on
-    `done`, act() is called, which may touch the machine. bad_end: the usual status of a task that failed.
-    enter: called under the API's lock with each status and whether the task has ended with it. broken: called where act()
-    raised something.
+    `done`, act() is called, which may touch the machine. act_late: so many seconds later than that. bad_end: the usual status
+    of a task that failed. enter: called under the API's lock with each status and whether the task has ended with it. broken:
+    called where act() raised something, unless it came late.
     """
 
     api: OvhApi
@@ -42,6 +42,7 @@ class Course:
     act: Callable[[], None]
     broken: Callable[[], None]
     fault: Fault | None = None
+    act_late: float = 0.0
 
     def begin(self) -> None:
         """Begin, on the clock's thread: a machine is never touched under our lock, it may have to ask for its next boot."""
@@ -52,6 +53,10 @@ class Course:
         with self.api.lock:
             self.enter(status, ended)
         if (status == self.act_at or (ended and self.act_at == "done")) and (fault is None or fault.resets):
+            if self.act_late:
+                self.api.clockwork.call_in(self.act_late, self.act)
+                self._follow(status, ended)
+                return
             try:
                 self.act()
             except Exception:  # as the real API would have it: the task fails, and the API goes on
@@ -60,6 +65,10 @@ class Course:
                 if not ended:
                     self._go_to(self.bad_end)
                 return
+        self._follow(status, ended)
+
+    def _follow(self, status: str, ended: bool) -> None:
+        fault = self.fault
         if ended or (fault and fault.kind == "task_hangs" and (fault.status or "doing") == status):
             return
         follows = (*self.statuses, "done")[self.statuses.index(status) + 1]

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..unkind import UNKNOWN_STATE_SECONDS, Past, Unkind
 from .account import MailOptions, NextBoot, Power, find_service
 from .answers import ANSWERS, ApiError, Request, Route, check_fields, not_found, not_in_enumeration
 from .course import Course, task_fault
@@ -25,6 +26,7 @@ if t.TYPE_CHECKING:
 BOOT_TYPES = ("harddisk", "internal", "network", "power", "rescue")
 TASK_STATUSES = ("cancelled", "customerError", "doing", "done", "init", "ovhError", "todo")
 UNFINISHED = ("init", "todo", "doing")
+ENDED = ("cancelled", "customerError", "done", "ovhError")
 SERVER_STATES = ("error", "hacked", "hackedBlocked", "ok")
 
 # The English mail is as recorded; nobody recorded another language, so the other one is modelled.
@@ -66,9 +68,10 @@ class Task:
     lastUpdate: str | None = None
     comment: str | None = "Reboot asked"
     history: list[tuple[str, float]] = field(default_factory=list)
+    made_at: float = field(default_factory=time.monotonic)
 
     def payload(self) -> dict[str, t.Any]:
-        """The task as the API shows it."""
+        """The task as a kind API shows it."""
         return {"taskId": self.taskId, "function": "hardReboot", "status": self.status, "comment": self.comment,
                 "startDate": self.startDate, "doneDate": self.doneDate, "lastUpdate": self.lastUpdate,
                 "needSchedule": False, "note": None, "plannedInterventionId": None, "tags": None,
@@ -100,7 +103,7 @@ class Server:
     null_clears: whether null clears a text field (False: it is passed over, and only "" clears).
     empty_reads_as: what a text field that was set to "" reads as afterwards. ignored_puts: how many more times a write
     to this field is passed over in silence; the real API does so at times. secret_delay: seconds after the boot until
-    authenticationSecret knows the password. Seconds may be math.inf.
+    authenticationSecret knows the password. Seconds may be math.inf. unkind: see there; its conflict refuses writes, too.
     """
 
     name: str
@@ -145,12 +148,14 @@ class Server:
     ignored_puts: dict[str, int] = field(default_factory=dict)
     secret_delay: float = 0.0
     mail: MailOptions = field(default_factory=MailOptions)
+    unkind: Unkind = field(default_factory=Unkind)
 
     tasks: dict[int, Task] = field(default_factory=dict)
     reboots: list[Task] = field(default_factory=list)  # as tasks, but nothing is ever purged from it
     booted: list[NextBoot] = field(default_factory=list)
 
     _owner: DedicatedServers | None = field(default=None, repr=False)
+    _past: Past = field(default_factory=Past, repr=False)
     _password: str | None = field(default=None, repr=False)
     _password_from: float = field(default=0.0, repr=False)
     _runs_windows: bool = field(default=False, repr=False)
@@ -169,10 +174,20 @@ class Server:
 
     def armed(self) -> BootEntry:
         """What the next boot will be; asking changes nothing."""
+        boot_id = self._at_boot()["bootId"]
         for entry in self.boots:
-            if entry.bootId == self.bootId:
+            if entry.bootId == boot_id:
                 return entry
         return self.boot("hd")
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task has not ended."""
+        return any(task.status not in ENDED for task in self.tasks.values())
+
+    def _at_boot(self) -> dict[str, t.Any]:
+        """The settings that a boot follows."""
+        return self._past.seen({"bootId": self.bootId, "rescueSshKey": self.rescueSshKey}, self.unkind.boot_lag)
 
     def next_boot(self) -> NextBoot:
         """The machine boots now: what does it come up in? To be called once for each boot.
@@ -185,10 +200,11 @@ class Server:
 
     def payload(self) -> dict[str, t.Any]:
         """The server as the API shows it."""
-        shown = {name: getattr(self, name) for name in (*_WRITABLE, *_READ_ONLY) if name != "iam"}
+        written = self._past.seen({name: getattr(self, name) for name in _WRITABLE}, self.unkind.setting_lag)
+        shown = {**written, **{name: getattr(self, name) for name in _READ_ONLY if name != "iam"}}
         shown["iam"] = {"id": str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name)),
                         "urn": f"urn:v1:eu:resource:dedicatedServer:{self.name}"}
-        return shown
+        return self.unkind.shown(shown, ("bootId", "serverId"))
 
 
 class DedicatedServers:
@@ -238,7 +254,7 @@ class DedicatedServers:
                 kind = "poweroff"
             elif entry.bootType == "rescue" and entry.kernel != "ipxe-shell":
                 kind = "windows" if "win" in entry.kernel.lower() else "rescue"
-            key = server.rescueSshKey or None if kind == "rescue" else None
+            key = server._at_boot()["rescueSshKey"] or None if kind == "rescue" else None
             password = None
             if kind in ("rescue", "windows"):
                 password = None if key else secrets.token_urlsafe(12)
@@ -249,7 +265,7 @@ class DedicatedServers:
                 self.api.clockwork.call_in(server.mail.delay, lambda: self._send_rescue_mail(server, password))
             server.powerState = "poweroff" if kind == "poweroff" else "poweron"
             server._runs_windows = kind == "windows"
-            boot = NextBoot(kind, server.bootId, entry.kernel, key, password, time.time())
+            boot = NextBoot(kind, entry.bootId, entry.kernel, key, password, time.time())
             server.booted.append(boot)
             return boot
 
@@ -264,12 +280,17 @@ class DedicatedServers:
     def _change_server(self, request: Request, name: str) -> t.Any:
         server, changes = self._find(name), request.data()
         check_fields(changes, _WRITABLE)
+        if server.unkind.conflict and server.busy:
+            raise ANSWERS["409"]()
         if changes.get("state", "ok") not in SERVER_STATES:
             raise not_in_enumeration("state", changes["state"], "StateEnum")
         boot_id, ids = changes.get("bootId"), [entry.bootId for entry in server.boots]
         if boot_id is not None and boot_id not in ids:
             raise ApiError(404, f"Netboot id {boot_id} is not valid, must be on list : {', '.join(map(str, ids))}",
                            **{"class": "Client::NotFound"})
+        if server.unkind.takes("ignored_writes"):
+            return None
+        server._past.note({field_name: getattr(server, field_name) for field_name in changes})
         for field_name, value in changes.items():
             if server.ignored_puts.get(field_name, 0) > 0:
                 server.ignored_puts[field_name] -= 1
@@ -283,11 +304,12 @@ class DedicatedServers:
         server, wanted = self._find(name), request.query.get("bootType")
         if wanted is not None and wanted not in BOOT_TYPES:
             raise not_in_enumeration("bootType", wanted, "BootTypeEnum")
-        return [entry.bootId for entry in server.boots if wanted in (None, entry.bootType)]
+        found = [entry for entry in server.boots if wanted in (None, entry.bootType)]
+        return [server.unkind.id(entry.bootId) for entry in server.unkind.listed(found)]
 
     def _boot(self, request: Request, name: str, number: str) -> t.Any:
         entry = self._find_boot(name, number)
-        return {"bootId": entry.bootId, "bootType": entry.bootType, "kernel": entry.kernel,
+        return {"bootId": self._find(name).unkind.id(entry.bootId), "bootType": entry.bootType, "kernel": entry.kernel,
                 "description": entry.description}
 
     def _boot_options(self, request: Request, name: str, number: str) -> t.Any:
@@ -301,7 +323,8 @@ class DedicatedServers:
 
     def _reboot(self, request: Request, name: str) -> t.Any:
         server = self._find(name)
-        if server.second_reboot == "conflict" and any(task.status in UNFINISHED for task in server.tasks.values()):
+        unkind = server.unkind
+        if (server.second_reboot == "conflict" or unkind.conflict) and server.busy:
             raise ANSWERS["409"]()
         task = Task(next(self._task_numbers), startDate=self.api.date())
         server.tasks[task.taskId] = task
@@ -327,21 +350,27 @@ class DedicatedServers:
         def broken() -> None:
             task.comment = "The machine cannot be reset"
 
-        Course(self.api, UNFINISHED, server.task_seconds, server.reset_at, "ovhError", enter, reset, broken, fault).begin()
-        return task.payload()
+        statuses = ["init", "todo", *([unkind.unknown_state] if unkind.unknown_state else []), "doing"]
+        seconds = {**server.task_seconds, unkind.unknown_state: UNKNOWN_STATE_SECONDS,
+                   "todo": server.task_seconds["todo"] + unkind.queue_seconds}
+        Course(self.api, statuses, seconds, "done" if unkind.early_seconds else server.reset_at, "ovhError", enter, reset, broken,
+               fault, unkind.early_seconds).begin()
+        return unkind.shown(task.payload(), ("taskId",))
 
     def _task_ids(self, request: Request, name: str) -> t.Any:
         server, function, status = self._find(name), request.query.get("function"), request.query.get("status")
         if status is not None and status not in TASK_STATUSES:
             raise not_in_enumeration("status", status, "TaskStatusEnum")
-        return [task.taskId for task in server.tasks.values()
-                if function in (None, "hardReboot") and status in (None, task.status)]
+        found = [task for task in server.tasks.values() if server.unkind.is_shown(task.made_at)
+                 and function in (None, "hardReboot") and status in (None, task.status)]
+        return [server.unkind.id(task.taskId) for task in server.unkind.listed(found)]
 
     def _task(self, request: Request, name: str, number: str) -> t.Any:
-        task = self._find(name).tasks.get(int(number))
-        if task is None:
+        server = self._find(name)
+        task = server.tasks.get(int(number))
+        if task is None or not server.unkind.is_shown(task.made_at):
             raise not_found(f"taskId = {number}")
-        return task.payload()
+        return server.unkind.shown(task.payload(), ("taskId",))
 
     def _authentication_secret(self, request: Request, name: str) -> t.Any:
         """The password of the latest rescue boot: until the machine boots again, that of an earlier one."""

@@ -19,6 +19,7 @@ import uuid
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
+from ..unkind import UNKNOWN_STATE_SECONDS, Past, Unkind
 from .account import MailOptions, NextBoot, Power, find_service
 from .answers import ANSWERS, ApiError, Request, Route, check_fields, not_found, not_in_enumeration
 from .course import Course, task_fault
@@ -38,6 +39,7 @@ VPS_TASK_TYPES = (
 )
 # A task in one of them is still to do something.
 UNFINISHED = ("doing", "paused", "todo", "waitingAck")
+ENDED = ("blocked", "cancelled", "done", "error")
 
 _WRITABLE: dict[str, tuple[type, ...]] = {
     "displayName": (str, type(None)), "keymap": (str, type(None)), "netbootMode": (str,), "slaMonitoring": (bool,),
@@ -73,9 +75,10 @@ class VpsTask:
     state: str = "todo"
     progress: int = 0
     history: list[tuple[str, float]] = field(default_factory=list)
+    made_at: float = field(default_factory=time.monotonic)
 
     def payload(self) -> dict[str, t.Any]:
-        """The task as the API shows it."""
+        """The task as a kind API shows it."""
         return {"date": self.date, "id": self.id, "progress": self.progress, "state": self.state, "type": self.type}
 
 
@@ -89,7 +92,8 @@ class Vps:
     reset_at: the state on which the machine is reset (or switched off). second_task: what is asked for while a task is
     unfinished is refused by 409 (`conflict`) or by 400 (`bad_request`), or is one more task (`task`).
     With an offerType `cloud` and the version `2014v1` of the model, setting what boots reboots nothing.
-    mail: its language may be en, fr and de; custom_hidden counts for nothing.
+    mail: its language may be en, fr and de; custom_hidden counts for nothing. unkind: see there; a refusal while a task is open is the
+    default here.
     """
 
     name: str
@@ -125,12 +129,14 @@ class Vps:
     reset_at: str = "doing"
     second_task: str = "conflict"
     mail: MailOptions = field(default_factory=MailOptions)
+    unkind: Unkind = field(default_factory=Unkind)
 
     tasks: dict[int, VpsTask] = field(default_factory=dict)
     jobs: list[VpsTask] = field(default_factory=list)  # as tasks, but nothing is ever purged from it
     booted: list[NextBoot] = field(default_factory=list)
 
     _owner: AllVps | None = field(default=None, repr=False)
+    _past: Past = field(default_factory=Past, repr=False)
     _password: str | None = field(default=None, repr=False)
     # What the machine boots since it was reset by a task that has not ended yet.
     _switched_to: str | None = field(default=None, repr=False)
@@ -162,9 +168,10 @@ class Vps:
 
     def payload(self) -> dict[str, t.Any]:
         """The VPS as the API shows it."""
-        shown = {name: getattr(self, name) for name in (*_WRITABLE, *_READ_ONLY)}
+        written = self._past.seen({name: getattr(self, name) for name in _WRITABLE}, self.unkind.setting_lag)
+        shown = {**written, **{name: getattr(self, name) for name in _READ_ONLY}}
         shown["iam"] = {"id": str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name)), "urn": f"urn:v1:eu:resource:vps:{self.name}"}
-        return shown
+        return self.unkind.shown(shown)
 
 
 class AllVps:
@@ -237,8 +244,11 @@ class AllVps:
         mode = changes.pop("netbootMode", None)
         if mode is not None:
             self._refuse_second(vps)
-            if mode != vps.netbootMode:
-                self._begin(vps, "setNetboot", request, mode)
+        if vps.unkind.takes("ignored_writes"):
+            return None
+        if mode is not None and mode != vps.netbootMode:
+            self._begin(vps, "setNetboot", request, mode)
+        vps._past.note({field_name: getattr(vps, field_name) for field_name in changes})
         for field_name, value in changes.items():
             setattr(vps, field_name, value)
         return None
@@ -268,20 +278,23 @@ class AllVps:
             raise not_in_enumeration("state", state, "TaskStateEnum")
         if kind is not None and kind not in VPS_TASK_TYPES:
             raise not_in_enumeration("type", kind, "TaskTypeEnum")
-        return [task.id for task in vps.tasks.values() if state in (None, task.state) and kind in (None, task.type)]
+        found = [task for task in vps.tasks.values() if vps.unkind.is_shown(task.made_at)
+                 and state in (None, task.state) and kind in (None, task.type)]
+        return [vps.unkind.id(task.id) for task in vps.unkind.listed(found)]
 
     def _task(self, request: Request, name: str, number: str) -> t.Any:
-        task = self._find(name).tasks.get(int(number))
-        if task is None:
+        vps = self._find(name)
+        task = vps.tasks.get(int(number))
+        if task is None or not vps.unkind.is_shown(task.made_at):
             raise not_found(f"id = {number}")
-        return task.payload()
+        return vps.unkind.shown(task.payload(), ("id",))
 
     def _console_url(self, request: Request, name: str) -> t.Any:
         return f"https://console.example/vnc_auto.html?vps={self._find(name).name}&token={uuid.uuid4()}"
 
     def _ips(self, request: Request, name: str) -> t.Any:
         vps = self._find(name)
-        return [*vps.additional_ips, vps.ip, *([vps.ip6] if vps.ip6 else [])]
+        return vps.unkind.listed([*vps.additional_ips, vps.ip, *([vps.ip6] if vps.ip6 else [])])
 
     def _ip(self, request: Request, name: str, ip: str) -> t.Any:
         ip = unquote(ip)
@@ -318,7 +331,7 @@ class AllVps:
     @staticmethod
     def _refuse_second(vps: Vps) -> None:
         # Nobody knows what the real API answers.
-        if vps.second_task == "task" or all(task.state not in UNFINISHED for task in vps.tasks.values()):
+        if vps.second_task == "task" or all(task.state in ENDED for task in vps.tasks.values()):
             return
         if vps.second_task == "conflict":
             raise ANSWERS["409"]()
@@ -329,9 +342,11 @@ class AllVps:
         task = VpsTask(next(self._task_numbers), kind, self.api.date())
         vps.tasks[task.id] = task
         vps.jobs.append(task)
+        unkind = vps.unkind
         if mode is not None and not vps.reboots_when_set:
+            vps._past.note({"netbootMode": vps.netbootMode})
             vps.netbootMode, task.state, task.progress = mode, "done", 100
-            return task.payload()
+            return unkind.shown(task.payload(), ("id",))
         fault = task_fault(request.faults)
         before = _UP[vps.netbootMode] if vps.state in ("rebooting", "stopping") else vps.state
         vps.state = "stopping" if kind == "stopVm" else "rebooting"
@@ -346,6 +361,7 @@ class AllVps:
                 return
             if state == "done":
                 task.progress = 100
+                vps._past.note({"netbootMode": vps.netbootMode})
                 vps.netbootMode = mode or vps.netbootMode
             if state == "done" or acted:
                 vps.state = "stopped" if kind == "stopVm" else _UP[vps.armed()]
@@ -371,8 +387,12 @@ class AllVps:
             else:
                 vps.power.reset()
 
-        Course(self.api, ("todo", "doing"), vps.task_seconds, vps.reset_at, "error", enter, act, lambda: None, fault).begin()
-        return task.payload()
+        states = ["todo", *([unkind.unknown_state] if unkind.unknown_state else []), "doing"]
+        seconds = {**vps.task_seconds, unkind.unknown_state: UNKNOWN_STATE_SECONDS,
+                   "todo": vps.task_seconds["todo"] + unkind.queue_seconds}
+        Course(self.api, states, seconds, "done" if unkind.early_seconds else vps.reset_at, "error", enter, act, lambda: None, fault,
+               unkind.early_seconds).begin()
+        return unkind.shown(task.payload(), ("id",))
 
     def _show_progress(self, vps: Vps, task: VpsTask) -> None:
         def show(percent: int) -> None:
