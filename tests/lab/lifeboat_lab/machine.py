@@ -54,7 +54,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import cpio
+from . import cpio, qemu
 from .images import Images, LabError, ensure
 from .qmp import Qmp
 from .recipe import PATH
@@ -401,7 +401,7 @@ class Machine:
         self._order(ended)
 
     def _command(self, console: Path, initrd: Path | None) -> list[str]:
-        argv = ["qemu-system-x86_64", *_acceleration(self._images), "-name", self.name, "-M", "q35",
+        argv = [*qemu.system(), *_acceleration(self._images), "-name", self.name, "-M", "q35",
                 "-smp", "1", "-m", str(self._memory), "-nodefaults", "-no-user-config", "-display", "none",
                 "-no-reboot", "-chardev", f"file,id=console,path={_quoted(console)}", "-serial", "chardev:console",
                 "-netdev", f"user,id=net,hostfwd=tcp:{self.address}:{self.port}-:22",
@@ -511,7 +511,7 @@ def _quoted(path: Path) -> str:
 
 
 def _qemu_img(*arguments: str) -> str:
-    done = subprocess.run(["qemu-img", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    done = subprocess.run([qemu.image_tool(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           check=False)
     if done.returncode:
         raise LabError(f"qemu-img {arguments[0]} failed: {done.stdout.strip()}")
@@ -551,7 +551,7 @@ def _acceleration(images: Images) -> tuple[str, ...]:
     known = images.directory.parent / f"kvm-{boot_id}"
     if not known.exists():
         # There are hosts where /dev/kvm opens, and a guest hangs. This one panics, which ends it.
-        probe = subprocess.Popen(["qemu-system-x86_64", *hardware, "-M", "q35", "-m", "256", "-nodefaults",
+        probe = subprocess.Popen([*qemu.system(), *hardware, "-M", "q35", "-m", "256", "-nodefaults",
                                   "-no-user-config", "-display", "none", "-no-reboot", "-kernel", str(images.kernel),
                                   "-append", "rdinit=/nonexist panic=-1 quiet"],
                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
