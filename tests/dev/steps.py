@@ -176,6 +176,11 @@ def unit(work: Workspace) -> list[Step]:
     return [dataclasses.replace(_pytest(work, "unit", ["tests/unit"]), live=False)]
 
 
+def functional(work: Workspace) -> list[Step]:
+    """Functions and modules against the real thing: sshd, this kernel, Nova, the APIs of the lab."""
+    return [_pytest(work, "functional", ["tests/functional"])]
+
+
 def e2e(work: Workspace) -> list[Step]:
     """Whole jobs on machines that boot, a step for each file."""
     files = sorted((work.tests / "tests/e2e").glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True)
@@ -231,4 +236,4 @@ def integration(work: Workspace) -> list[Step]:
 
 
 PARTS: dict[str, Callable[[Workspace], list[Step]]] = {
-    "e2e": e2e, "lab": lab, "unit": unit, "integration": integration, "lint": lint, "openstack-full": openstack_full}
+    "e2e": e2e, "lab": lab, "functional": functional, "unit": unit, "integration": integration, "lint": lint, "openstack-full": openstack_full}
