@@ -168,7 +168,8 @@ def _work(scratch: Path, work: queue.SimpleQueue[Image], places: dict[str, Path]
     """Build images until there are no more, in a machine of its own."""
     scratch.mkdir()
     try:
-        with Machine(f"builder{scratch.name}", [], scratch / "machine", images=lab, hotplug=True, memory=768) as machine, \
+        with Machine(f"builder{scratch.name}", [], scratch / "machine", images=lab, hotplug=True, memory=768,
+                     resumes=True) as machine, \
                 contextlib.closing(Guest(machine, scratch)) as guest, contextlib.suppress(queue.Empty):  # all are built
             # another machine has them too, and a disk that is written to belongs to one
             tools = overlay(tools, scratch / "tools.qcow2") if tools else None

@@ -95,7 +95,7 @@ class Zoo:
         self._workdir = workdir
         self._say = say
         self._number = 0
-        self.machine = Machine("zoo", [], workdir / "machine", images=lab, hotplug=True, memory=768)
+        self.machine = Machine("zoo", [], workdir / "machine", images=lab, hotplug=True, memory=768, resumes=True)
         self.guest = Guest(self.machine, workdir)
 
     def __enter__(self) -> Zoo:

@@ -80,7 +80,7 @@ def inspect_disk(disks: Sequence[Path] | Path, workdir: Path, images: Images | N
         archive = Path(scratch) / "archive.tar"
         with archive.open("wb") as file:
             file.truncate(16 << 30)  # a hole
-        with Machine("inspect", disks, Path(scratch) / "machine", scratch=archive, images=images) as machine:
+        with Machine("inspect", disks, Path(scratch) / "machine", scratch=archive, images=images, resumes=True) as machine:
             machine.power_on(Rescue(job=JOB))
             console = machine.wait_for_boot(1, timeout).console
             machine.wait_for_off(timeout)

@@ -16,6 +16,10 @@ power_on, power_off, reset and soft_off only press buttons: they return at once,
 (one Boot for each start of the machine), `running` and, for whoever wants to wait, in wait_for_boot(number) and
 wait_for_off(). Any thread may press. What went wrong behind a button is in `errors`, and is raised by both waits.
 
+A machine made with resumes=True does not boot its rescue system: it resumes a copy of one that has booted, in a tenth of the
+time (see snapshots). And power_on(Running("gpt")) resumes an installed system that has been running for a while. Where that
+cannot be done (hardware virtualisation, disks that are not virtio-blk), they boot. `Boot.resumed` says which it was.
+
 Before each boot the disks are copied (`Boot.disks`), so that a test can compare what a session left.
 What the guest writes to its console is in `Boot.console`, a file.
 
@@ -42,22 +46,25 @@ import functools
 import json
 import os
 import queue
+import shlex
 import shutil
 import socket
 import subprocess
 import tempfile
 import threading
 import time
+import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from . import cpio, qemu
-from .images import Images, LabError, ensure
+from . import cpio, qemu, snapshots
+from .images import File, Images, LabError, ensure, prepare
 from .qmp import Qmp
 from .recipe import PATH
+from .snapshots import Agent
 from .waiting import until
 
 KEPT_DISKS = 6  # copies of the disks, of so many boots
@@ -87,6 +94,18 @@ class Rescue:
     job: str | None = None
 
 
+@dataclass(frozen=True)
+class Running:
+    """The installed system as it is some time after its boot: for the first start of a machine, where the boot is not the claim.
+
+    layout: the disk of the lab that the machine's one disk is a copy of. files: what prepare() has put into it, which must
+    be such as matters to a running system, and not to one that boots. What else was changed on the disk is lost.
+    """
+
+    layout: str
+    files: Mapping[str, File]
+
+
 @dataclass
 class Faults:
     """What goes wrong; each is a number that tests set, and all may change at any time.
@@ -109,7 +128,8 @@ class Boot:
 
     number: 1 for the first. kind: installed or rescue, what really boots. started_at: as time.time().
     disks: copies of the disks as they were before it (gone after KEPT_DISKS further boots); console: what the guest
-    said; host_keys: public host keys of the rescue system (lines "type key"), none for the installed one.
+    said (when resumed, from then on); host_keys: public host keys of the rescue system (lines "type key"), none for the
+    installed one. resumed: it did not boot, but goes on from a snapshot.
     """
 
     number: int
@@ -118,6 +138,7 @@ class Boot:
     disks: tuple[Path, ...]
     console: Path
     host_keys: tuple[str, ...] = ()
+    resumed: bool = False
 
 
 class Machine:
@@ -126,7 +147,7 @@ class Machine:
     def __init__(self, name: str, disks: Sequence[Path], workdir: Path, *, address: str | None = None,
                  port: int | None = None, next_boot: Callable[[], Installed | Rescue] = Installed,
                  bus: str = "virtio-blk", rescue_first: bool = False, scratch: Path | None = None, memory: int = 512,
-                 images: Images | None = None, hotplug: bool = False):
+                 images: Images | None = None, hotplug: bool = False, resumes: bool = False):
         """Make the machine; it is off.
 
         disks: images with the content of its disks, raw or qcow2 (told by the suffix .qcow2).
@@ -136,6 +157,7 @@ class Machine:
         rescue_first: the disk of the rescue system comes before the server's own.
         scratch: one more disk, with the serial `scratch`: a raw file that the guest writes to directly.
         hotplug: plug() and unplug() work.
+        resumes: it need not boot its rescue system, but may resume a snapshot of one. Raises LabError.
         """
         if bus not in DEVICES:
             raise ValueError(bus)
@@ -159,16 +181,18 @@ class Machine:
         self._orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._qemu: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
+        self._agent: Agent | None = None
         self._closed = False
         self._pending_reset: threading.Timer | None = None
         self.disks = tuple(overlay(disk, workdir / f"disk{number}.qcow2") for number, disk in enumerate(disks))
+        self._rescue_snapshot = self._make_rescue_snapshot() if resumes and self._can_resume() else None
         self.address, self.port, self._place = _take_place(address, port)
         # The only thread that starts QEMU, because QEMU is to die with the thread that started it (PR_SET_PDEATHSIG).
         self._thread = threading.Thread(target=self._obey, name=f"machine {name}", daemon=True)
         self._thread.start()
         _open_machines.add(self)
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         """Return the machine."""
         return self
 
@@ -188,8 +212,10 @@ class Machine:
         qemu = self._qemu
         return qemu.pid if qemu is not None and qemu.poll() is None else None
 
-    def power_on(self, boot: Installed | Rescue | None = None) -> None:
+    def power_on(self, boot: Installed | Rescue | Running | None = None) -> None:
         """Switch the machine on, into boot or else into what next_boot says. Nothing happens when it is on."""
+        if isinstance(boot, Running) and self._can_resume():
+            running_snapshot(self._images, boot.layout, self._memory)  # takes a minute, when it is not there yet
         self._order(lambda: None if self.running else self._start(boot))
 
     def power_off(self) -> None:
@@ -327,35 +353,87 @@ class Machine:
                     self._changed.notify_all()
         self._stop()
 
-    def _start(self, boot: Installed | Rescue | None) -> None:
+    def _start(self, boot: Installed | Rescue | Running | None) -> None:
         boot = boot or self.next_boot()
         if isinstance(boot, Rescue) and self.faults.wrong_boot > 0:
             self.faults.wrong_boot -= 1
             boot = Installed()
         number = len(self.boots) + 1
         console = self._workdir / f"console-{number}.log"
-        initrd: Path | None = None
+        started_at = time.time()
+        rescue, snapshot = isinstance(boot, Rescue), None
+        identity: dict[str, Any] = {"files": [], "password": None, "job": None}
         host_keys: tuple[str, ...] = ()
         if isinstance(boot, Rescue):
             initrd = self._workdir / "initrd"
-            host_keys = personalise(self._images, boot, self.faults.ssh_delay, initrd)
+            host_keys, files, password = personal_files(boot, self.faults.ssh_delay)
+            snapshot = self._rescue_snapshot
+            if snapshot:
+                identity = {"files": [[path, mode, data] for path, (data, mode) in files.items() if path != JOB_PATH],
+                            "password": password, "job": boot.job}
+            else:
+                write_initrd(self._images, files, password, initrd)
+        elif isinstance(boot, Running) and self._can_resume():
+            if self.boots or len(self.disks) != 1:
+                raise LabError(f"{self.name} has more than one disk, or has been running: it cannot be said to run already.")
+            snapshot = running_snapshot(self._images, boot.layout, self._memory)
+            overlay(snapshot / "disk.qcow2", self.disks[0])
+            identity = {"files": [[path, file.mode, file.data.decode(errors="surrogateescape")] for path, file in boot.files.items()],
+                        "boot_id": str(uuid.uuid4())}
         disks = self._copy_disks(number)
-        record = Boot(number, "rescue" if initrd else "installed", time.time(), disks, console, host_keys)
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            argv = [*self._command(console, initrd), "-chardev", f"socket,id=qmp,fd={theirs.fileno()}",
-                    "-mon", "chardev=qmp,mode=control"]
-            with open(self._workdir / f"qemu-{number}.log", "wb") as log:
-                # its own session: Ctrl-C is for us, who end it in order
-                self._qemu = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], stdin=subprocess.DEVNULL,
-                                              stdout=log, stderr=log, pass_fds=[theirs.fileno()],
-                                              start_new_session=True, env={**os.environ, "PATH": PATH})
-            self._qmp = Qmp(ours.dup())
-        threading.Thread(target=self._watch, args=(self._qemu, self._qmp), daemon=True,
-                         name=f"machine {self.name} boot {number}").start()
+        record = Boot(number, "rescue" if rescue else "installed", started_at, disks, console, host_keys, bool(snapshot))
+        qemu = self._launch(record, self._images.initramfs if snapshot else self._workdir / "initrd", snapshot)
         with self._changed:
             self.boots.append(record)
             self._changed.notify_all()
+        if snapshot:
+            self._resume(qemu, record, identity)
+
+    def _launch(self, record: Boot, initrd: Path, snapshot: Path | None = None) -> Qmp:
+        """Start QEMU for a boot, and what watches it. snapshot: from where it goes on."""
+        with contextlib.ExitStack() as stack:
+            ours, theirs, agent_ours, agent_theirs = (
+                stack.enter_context(end) for _pair in range(2) for end in socket.socketpair())
+            argv = [*self._command(record.console, initrd if record.kind == "rescue" else None),
+                    "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control"]
+            if self._has_agent(snapshot):
+                self._agent = Agent(agent_ours.dup())
+                argv += ["-netdev", "user,id=net", "-chardev", f"socket,id=lab,fd={agent_theirs.fileno()}"]
+            else:
+                argv += ["-netdev", f"user,id=net,hostfwd={self._forward()}"]
+            argv += self._devices(record.kind == "rescue", agent=self._has_agent(snapshot))
+            if snapshot:
+                argv += ["-incoming", f"exec:exec cat {shlex.quote(str(snapshot / 'memory'))}"]
+            with open(self._workdir / f"qemu-{record.number}.log", "wb") as log:
+                # its own session: Ctrl-C is for us, who end it in order
+                self._qemu = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv], stdin=subprocess.DEVNULL,
+                                              stdout=log, stderr=log, pass_fds=[theirs.fileno(), agent_theirs.fileno()],
+                                              start_new_session=True, env={**os.environ, "PATH": PATH})
+            self._qmp = Qmp(ours.dup())
+        threading.Thread(target=self._watch, args=(self._qemu, self._qmp), daemon=True,
+                         name=f"machine {self.name} boot {record.number}").start()
+        return self._qmp
+
+    def _has_agent(self, snapshot: Path | None) -> bool:
+        return snapshot is not None
+
+    def _forward(self) -> str:
+        return f"tcp:{self.address}:{self.port}-:22"
+
+    def _resume(self, qmp: Qmp, record: Boot, identity: dict[str, Any]) -> None:
+        """Let a machine go on whose state QEMU has just been given, as the server that it is to be."""
+        agent = self._agent
+        assert agent is not None
+        until(lambda: qmp.execute("query-status")["status"] != "inmigrate", 120, f"{self.name} cannot be resumed.", every=0.02)
+        qmp.execute("cont")
+        now = time.time()
+        agent.tell({**identity, "time": now, "age": now - record.started_at, "noise": os.urandom(64).hex()}, 120)
+        # Not before: who connects while the machine does not run yet is forgotten by it, and waits in vain.
+        said = qmp.execute("human-monitor-command", command_line=f"hostfwd_add net {self._forward()}")
+        if said.strip():
+            raise LabError(f"{self.name}: {said.strip()}")
+        agent.close()
+        self._agent = None
 
     def _stop(self) -> None:
         qemu, qmp = self._qemu, self._qmp
@@ -372,6 +450,9 @@ class Machine:
     def _gone(self) -> None:
         if self._qmp:
             self._qmp.close()
+        if self._agent:
+            self._agent.close()
+            self._agent = None
         with self._changed:
             self._qemu = self._qmp = None
             self._plugged, self._ports, self._deleted = {}, {}, set()
@@ -403,30 +484,47 @@ class Machine:
     def _command(self, console: Path, initrd: Path | None) -> list[str]:
         argv = [*qemu.system(), *_acceleration(self._images), "-name", self.name, "-M", "q35",
                 "-smp", "1", "-m", str(self._memory), "-nodefaults", "-no-user-config", "-display", "none",
-                "-no-reboot", "-chardev", f"file,id=console,path={_quoted(console)}", "-serial", "chardev:console",
-                "-netdev", f"user,id=net,hostfwd=tcp:{self.address}:{self.port}-:22",
-                "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
+                "-no-reboot", "-chardev", f"file,id=console,path={_quoted(console)}"]
         drives = [f"file={_quoted(disk)},format=qcow2,cache=unsafe,discard=unmap" for disk in self.disks]
-        serials = [f"target{number}" for number in range(len(drives))]
         if initrd:
-            position = 0 if self._rescue_first else len(drives)
-            drives.insert(position, f"file={_quoted(self._images.rescue)},format=raw,readonly=on")
-            serials.insert(position, "rescue")
+            drives.insert(self._rescue_place(), f"file={_quoted(self._images.rescue)},format=raw,readonly=on")
             argv += ["-kernel", str(self._images.kernel), "-initrd", str(initrd), "-append",
                      "console=ttyS0 reboot=t panic=-1 net.ifnames=0 mitigations=off cryptomgr.notests quiet"]
         if self._scratch:
             drives.append(f"file={_quoted(self._scratch)},format=raw,cache=unsafe")
-            serials.append("scratch")
-        if self._bus == "virtio-scsi":
-            argv += ["-device", "virtio-scsi-pci"]
-        if self._hotplug:
-            argv += ["-device", "virtio-scsi-pci,id=plug"]
-            for port in range(PORTS):
-                argv += ["-device", f"pcie-root-port,id=port{port},chassis={port + 1},slot={port + 1}"]
-        for number, (drive, serial) in enumerate(zip(drives, serials, strict=True)):
-            argv += ["-drive", f"if=none,id=disk{number},{drive}",
-                     "-device", f"{DEVICES[self._bus]},drive=disk{number},serial={serial}"]
+        for number, drive in enumerate(drives):
+            argv += ["-drive", f"if=none,id=disk{number},{drive}"]
         return argv
+
+    def _rescue_place(self) -> int:
+        return 0 if self._rescue_first else len(self.disks)
+
+    def _devices(self, rescue: bool, agent: bool) -> list[str]:
+        serials = [f"target{number}" for number in range(len(self.disks))]
+        if rescue:
+            serials.insert(self._rescue_place(), "rescue")
+        if self._scratch:
+            serials.append("scratch")
+        return _device_options(serials, self._bus, self._hotplug, agent)
+
+    def _can_resume(self) -> bool:
+        return self._bus == "virtio-blk" and _acceleration(self._images)[1] != "kvm"
+
+    def _make_rescue_snapshot(self) -> Path:
+        """Return the snapshot of a rescue system in a machine like this one. Raises LabError."""
+        def make(place: Path) -> None:
+            blank = place / "blank.img"
+            with blank.open("wb") as file:
+                file.truncate(64 << 20)
+            with _Template("template", [blank] * len(self.disks), place / "machine", rescue_first=self._rescue_first,
+                           scratch=blank if self._scratch else None, memory=self._memory, images=self._images,
+                           hotplug=self._hotplug) as machine:
+                machine.save_rescue(place / "memory")
+            shutil.rmtree(place / "machine")
+            blank.unlink()
+
+        shape = [str(self._memory), *_acceleration(self._images), *self._devices(rescue=True, agent=True)]
+        return snapshots.ensure("rescue", [qemu.version(), self._images.directory.name, *shape], make)
 
     def _copy_disks(self, number: int) -> tuple[Path, ...]:
         directory = self._workdir / f"before-boot-{number}"
@@ -435,6 +533,98 @@ class Machine:
             subprocess.run(["cp", "--sparse=always", "--reflink=auto", "--", str(disk), str(directory)], check=True)
         shutil.rmtree(self._workdir / f"before-boot-{number - KEPT_DISKS}", ignore_errors=True)
         return tuple(directory / disk.name for disk in self.disks)
+
+
+class _Template(Machine):
+    """A machine whose state is kept."""
+
+    def _has_agent(self, snapshot: Path | None) -> bool:
+        return True
+
+    def save_rescue(self, path: Path) -> None:
+        """Boot the rescue system, and write its state to a file. Raises LabError."""
+        initrd = self._workdir / "template"
+        snapshots.rescue_initrd(self._images.initramfs, initrd)
+        record = Boot(1, "rescue", time.time(), (), self._workdir / "console-1.log")
+        self._started(record, initrd)
+        self._save(path, record)
+
+    def _started(self, record: Boot, initrd: Path) -> tuple[Agent, Qmp]:
+        self._order(lambda: self._launch(record, initrd))
+        until(lambda: (self._agent and self._qmp) or self.errors, 60, "QEMU does not start.")
+        if self._agent is None or self._qmp is None:
+            raise LabError(f"No snapshot can be made: {self.errors}")
+        return self._agent, self._qmp
+
+    def save_running(self, path: Path, key: Path) -> None:
+        """Boot the installed system, which lets that key in, and write its state to a file. Raises LabError."""
+        record = Boot(1, "installed", time.time(), (), self._workdir / "console-1.log")
+        _agent, qmp = self._started(record, self._workdir)
+        qmp.execute("human-monitor-command", command_line=f"hostfwd_add net {self._forward()}")
+
+        def agent_started() -> bool:
+            return subprocess.run(
+                ["ssh", "-F", "none", "-i", str(key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o",
+                 "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=60", "-p", str(self.port), f"root@{self.address}",
+                 snapshots.START_RUNNING_AGENT], input=snapshots.RUNNING_AGENT, text=True, capture_output=True, timeout=300,
+                check=False).returncode == 0
+
+        until(agent_started, 600, lambda: f"It lets nobody in:\n{record.console.read_text(errors='replace')[-2000:]}", every=0.5)
+        self._save(path, record)
+
+    def _save(self, path: Path, record: Boot) -> None:
+        """Write the state to a file when the agent is there."""
+        agent, qmp = self._agent, self._qmp
+        assert agent is not None and qmp is not None
+        try:
+            agent.wait_for("ready", 300)
+        except LabError as error:
+            raise LabError(f"{error}\n{record.console.read_text(errors='replace')[-2000:]}") from None
+        qmp.execute("stop")
+        qmp.execute("migrate-set-parameters", max_bandwidth=10**12)
+        qmp.execute("migrate", uri=f"exec:cat > {shlex.quote(str(path))}")
+        until(lambda: qmp.execute("query-migrate").get("status") in ("completed", "failed"), 120,
+              "The state cannot be written.", every=0.05)
+        if qmp.execute("query-migrate")["status"] != "completed":
+            raise LabError(f"The state cannot be written: {qmp.execute('query-migrate')}")
+
+
+def running_snapshot(images: Images, layout: str, memory: int) -> Path:
+    """Return the snapshot of the installed system of a layout, made first where there is none. Raises LabError."""
+    def make(place: Path) -> None:
+        key = place / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        disk = prepare(images.disk(layout), place / "prepared.img",
+                       {"/root/.ssh/authorized_keys": File(key.with_suffix(".pub").read_bytes(), 0o600)})
+        with _Template("template", [disk], place / "machine", memory=memory, images=images) as machine:
+            machine.save_running(place / "memory", key)
+        # The layer has all that differs from the image that all have.
+        _qemu_img("rebase", "-q", "-F", "raw", "-b", str(images.disk(layout).absolute()), str(machine.disks[0]))
+        machine.disks[0].rename(place / "disk.qcow2")
+        (place / "disk.qcow2").chmod(0o444)
+        shutil.rmtree(place / "machine")
+        for path in (key, key.with_suffix(".pub"), disk):
+            path.unlink()
+
+    shape = [str(memory), *_acceleration(images), *_device_options(["target0"], "virtio-blk", hotplug=False, agent=True)]
+    return snapshots.ensure(f"running-{layout}", [qemu.version(), images.directory.name, *shape], make)
+
+
+def _device_options(serials: Sequence[str], bus: str, hotplug: bool, agent: bool) -> list[str]:
+    """Return the options of QEMU for the devices; a snapshot is for a machine that has the same ones."""
+    argv = ["-serial", "chardev:console", "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"]
+    if bus == "virtio-scsi":
+        argv += ["-device", "virtio-scsi-pci"]
+    if hotplug:
+        argv += ["-device", "virtio-scsi-pci,id=plug"]
+        for port in range(PORTS):
+            argv += ["-device", f"pcie-root-port,id=port{port},chassis={port + 1},slot={port + 1}"]
+    for number, serial in enumerate(serials):
+        argv += ["-device", f"{DEVICES[bus]},drive=disk{number},serial={serial}"]
+    if agent:
+        argv += ["-device", "virtio-serial-pci,id=agent", "-device", "virtserialport,bus=agent.0,chardev=lab,name=lab",
+                 "-device", "vmgenid,guid=auto"]
+    return argv
 
 
 _open_machines: weakref.WeakSet[Machine] = weakref.WeakSet()
@@ -470,31 +660,24 @@ def make_host_keys() -> dict[str, str]:
     return keys
 
 
-def personalise(images: Images, boot: Rescue, ssh_delay: float, initrd: Path) -> tuple[str, ...]:
-    """Write the initrd of one boot of the rescue system; return its public host keys.
+JOB_PATH = "/lab-job"
 
-    What is secret is in this file, and never an argument of a process.
-    """
+
+def personal_files(boot: Rescue, ssh_delay: float) -> tuple[tuple[str, ...], dict[str, tuple[str, int]], str | None]:
+    """Return what makes one boot of the rescue system: public host keys, path to (text, mode), and the hash of the password."""
     keys = boot.host_keys or make_host_keys()
-    entries = [cpio.directory(f"lab{path}", mode) for path, mode in (
-        ("", 0o755), ("/root", 0o755), ("/root/etc", 0o755), ("/root/etc/ssh", 0o755), ("/root/root", 0o700))]
-    entries += [cpio.file(f"lab/root/etc/ssh/ssh_host_{kind}_key", key.encode(), 0o600) for kind, key in keys.items()]
+    files = {f"/etc/ssh/ssh_host_{kind}_key": (key, 0o600) for kind, key in keys.items()}
+    hashed = None
     if boot.authorized_keys:
-        lines = "".join(f"{line.strip()}\n" for line in boot.authorized_keys)
-        entries += [cpio.directory("lab/root/root/.ssh", 0o700),
-                    cpio.file("lab/root/root/.ssh/authorized_keys", lines.encode(), 0o600)]
+        files["/root/.ssh/authorized_keys"] = ("".join(f"{line.strip()}\n" for line in boot.authorized_keys), 0o600)
     if boot.password is not None:
-        hashed = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=boot.password.encode() + b"\n",
-                                stdout=subprocess.PIPE, check=True).stdout
-        entries.append(cpio.file("lab/password", hashed, 0o600))
+        hashed = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=boot.password + "\n", text=True,
+                                stdout=subprocess.PIPE, check=True).stdout.strip()
     delay = boot.ssh_delay + ssh_delay
     if delay:
-        entries.append(cpio.file("lab/root/etc/lab-ssh-delay", f"{delay:g}\n".encode()))
+        files["/etc/lab-ssh-delay"] = (f"{delay:g}\n", 0o644)
     if boot.job:
-        entries.append(cpio.file("lab/root/lab-job", boot.job.encode(), 0o755))
-    with open(os.open(initrd, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(images.initramfs.read_bytes())
-        file.write(cpio.archive(entries))
+        files[JOB_PATH] = (boot.job, 0o755)
     public = []
     for key in keys.values():
         with tempfile.NamedTemporaryFile("w") as file:  # 0600, as ssh-keygen wants it
@@ -502,7 +685,23 @@ def personalise(images: Images, boot: Rescue, ssh_delay: float, initrd: Path) ->
             file.flush()
             done = subprocess.run(["ssh-keygen", "-y", "-f", file.name], stdout=subprocess.PIPE, text=True, check=True)
         public.append(" ".join(done.stdout.split()[:2]))
-    return tuple(public)
+    return tuple(public), files, hashed
+
+
+def write_initrd(images: Images, files: Mapping[str, tuple[str, int]], password: str | None, initrd: Path) -> None:
+    """Write the initrd of one boot of the rescue system: what all have, its own files, and the hash of root's password.
+
+    What is secret is in this file, and never an argument of a process.
+    """
+    entries = [cpio.directory(f"lab{path}", mode) for path, mode in (
+        ("", 0o755), ("/root", 0o755), ("/root/etc", 0o755), ("/root/etc/ssh", 0o755), ("/root/root", 0o700),
+        ("/root/root/.ssh", 0o700)) if path != "/root/root/.ssh" or "/root/.ssh/authorized_keys" in files]
+    entries += [cpio.file(f"lab/root{path}", data.encode(), mode) for path, (data, mode) in files.items()]
+    if password is not None:
+        entries.append(cpio.file("lab/password", f"{password}\n".encode(), 0o600))
+    with open(os.open(initrd, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(images.initramfs.read_bytes())
+        file.write(cpio.archive(entries))
 
 
 def _quoted(path: Path) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from lifeboat_lab.images import File, Images, LabError, ensure, prepare
 from lifeboat_lab.inspect import diff_manifests, inspect_disk
-from lifeboat_lab.machine import Faults, Installed, Machine, Rescue, make_host_keys, overlay, written
+from lifeboat_lab.machine import Faults, Installed, Machine, Rescue, Running, make_host_keys, overlay, written
 from lifeboat_lab.waiting import until
 
 PATIENCE = 240  # seconds for what takes 5 to 30 on a machine with nothing else to do
@@ -45,12 +46,13 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Key:
     return Key(tmp_path_factory.mktemp("key"))
 
 
-@pytest.fixture(scope="module")
-def shared(images: Images, key: Key, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A GPT server whose installed system lets the key in."""
+@pytest.fixture(scope="module", params=["boots", "resumes"])
+def shared(request: pytest.FixtureRequest, images: Images, key: Key, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A GPT server whose installed system lets the key in; its rescue system boots, or is resumed."""
     directory = tmp_path_factory.mktemp("gpt")
     disk = prepare(images.disk("gpt"), directory / "gpt.img", key.files)
-    with Machine("gpt", [disk], directory / "machine", rescue_first=True, images=images) as machine:
+    with Machine("gpt", [disk], directory / "machine", rescue_first=True, images=images,
+                 resumes=request.param == "resumes") as machine:
         yield machine
 
 
@@ -208,6 +210,133 @@ def test_each_boot_keeps_the_disk_as_it_was(rescued: Machine, key: Key) -> None:
     assert before.read_bytes() != boot.disks[0].read_bytes()
 
 
+# What a resumed machine might have of its template, or of another copy: a word a line.
+WHO = """
+cat /proc/sys/kernel/random/boot_id
+cut -d' ' -f1 /proc/uptime
+date +%s.%N
+awk '$1 == "btime" { print $2 }' /proc/stat
+od -An -N16 -tx1 /dev/urandom | tr -d ' '
+ps -o etimes= -p $$
+"""
+
+
+def who(machine: Machine, key: Key) -> tuple[str, str]:
+    """Check that clock and uptime are those of a machine that was reset when this one was; return boot id and random bytes."""
+    log_in(machine, key)
+    before = time.time()
+    boot_id, uptime, now, btime, noise, age = log_in(machine, key, WHO).split()
+    after = time.time()
+    reset = machine.boots[-1].started_at
+    assert before - 0.5 <= float(now) <= after + 0.5
+    assert before - reset - 0.5 <= float(uptime) <= after - reset + 0.1
+    assert abs(float(btime) - reset) <= 1.5
+    assert int(age) <= 120
+    return boot_id, noise
+
+
+def test_resumed_rescue_systems_are_servers_of_their_own(images: Images, key: Key, tmp_path: Path) -> None:
+    small = tmp_path / "small.img"
+    with small.open("wb") as file:
+        file.truncate(300 << 20)
+        file.seek(100 << 20)
+        file.write(b"this is the small disk\n")
+    with Machine("large", [images.disk("mbr")], tmp_path / "large", images=images, resumes=True) as large, \
+            Machine("small", [small], tmp_path / "little", images=images, resumes=True) as little:
+        for machine in (large, little):
+            machine.next_boot = lambda: Rescue(authorized_keys=[key.public], password=PASSWORD)
+            machine.power_on()
+        seen = [who(machine, key) for machine in (large, little)]
+        little.reset()
+        little.wait_for_boot(2, PATIENCE)
+        seen.append(who(little, key))
+        assert [boot.resumed for boot in large.boots + little.boots] == [True] * 3
+        for each in zip(*seen, strict=True):  # boot ids, random bytes
+            assert len(set(each)) == 3
+        assert len({machine.boots[number].host_keys for machine, number in ((large, 0), (little, 0), (little, 1))}) == 3
+
+        # the disks are those that were given: names, sizes, partitions, content
+        about = "lsblk --bytes --noheadings --list --output NAME,SIZE,SERIAL,FSTYPE,MOUNTPOINT | tr -s ' '"
+        rescue = f"vdb {images.rescue.stat().st_size} rescue erofs /run/live/rootfs"
+        assert [line.strip() for line in log_in(large, key, about).splitlines()] == [
+            f"vda {images.disk('mbr').stat().st_size} target0", f"vda1 {256 << 20} ext4", f"vda2 {128 << 20} swap", "vda3 1024",
+            f"vda5 {2048 << 20} ext4", rescue]
+        assert [line.strip() for line in log_in(little, key, about).splitlines()] == [f"vda {300 << 20} target0", rescue]
+        log_in(large, key, "mount /dev/disk/by-id/virtio-target0-part5 /mnt && test -f /mnt/etc/fstab && umount /mnt")
+        assert log_in(little, key, "dd if=/dev/vda bs=1M skip=100 count=1 status=none | head -c 22") == "this is the small disk"
+
+        # nothing of the template is left, and nobody sees the password
+        same = "cat /etc/inittab /usr/local/sbin/lab-boot /etc/hostname | sha256sum; ls -a / /root /root/.ssh /run /etc/ssh; " \
+               "ip -4 -o address; findmnt --noheadings --raw --output TARGET,SOURCE,FSTYPE; " \
+               "nft list ruleset; lsmod | sort | cut -d' ' -f1; losetup; ps --ppid 2 -N -o comm="
+        with Machine("booted", [small], tmp_path / "booted", images=images) as booted:
+            booted.power_on(Rescue(authorized_keys=[key.public], password=PASSWORD))
+            assert set(log_in(booted, key, same).splitlines()) ^ set(log_in(little, key, same).splitlines()) == set()
+        for machine in (large, little):
+            assert PASSWORD.encode() not in Path(f"/proc/{machine.pid}/cmdline").read_bytes()
+        ask = tmp_path / "ask"
+        ask.write_text(f"#!/bin/sh\necho '{PASSWORD}'\n")
+        ask.chmod(0o700)
+        by_password = ssh(little, "-o", "PubkeyAuthentication=no", command="echo in",
+                          env={"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"})
+        assert by_password.stdout == "in\n"
+
+        log_in(little, key, "printf x | dd of=/dev/vda bs=1 seek=$((200 << 20)) conv=fsync,notrunc status=none")
+        for machine in (large, little):
+            machine.soft_off()
+            machine.wait_for_off(PATIENCE)
+        assert [start for start, _length in written(little.disks[0])] == [200 << 20]
+        assert large.errors == little.errors == []
+
+
+def test_an_installed_system_that_runs_already(images: Images, key: Key, tmp_path: Path) -> None:
+    files = {**key.files, "/root/note": File(b"odd \xff bytes\n", 0o640)}
+    machines = []
+    with contextlib.ExitStack() as stack:
+        for name in ("one", "two"):
+            disk = prepare(images.disk("gpt"), tmp_path / f"{name}.img", files)
+            machines.append(stack.enter_context(Machine(name, [disk], tmp_path / name, images=images)))
+            machines[-1].power_on(Running("gpt", files))
+        seen = []
+        for machine in machines:
+            log_in(machine, key)
+            before = time.time()
+            boot_id, now, noise = log_in(machine, key, "cat /proc/sys/kernel/random/boot_id; date +%s.%N; "
+                                                       "od -An -N16 -tx1 /dev/urandom | tr -d ' '").split()
+            assert before - 0.5 <= float(now) <= time.time() + 0.5
+            seen.append((boot_id, noise))
+            assert log_in(machine, key, "stat -c %a:%U /root/.ssh/authorized_keys /root/note; head -c 6 /root/note | od -An -tx1") == (
+                "644:root\n640:root\n 6f 64 64 20 ff 20")
+            assert (machine.boots[0].kind, machine.boots[0].resumed) == ("installed", True)
+        for each in zip(*seen, strict=True):
+            assert len(set(each)) == 2
+        one, two = machines
+        same = "cat /etc/hostname /etc/fstab; findmnt -n -o SOURCE,FSTYPE / /srv; nft list ruleset; systemctl is-system-running; " \
+               "systemctl list-units --no-legend --plain --type=service --state=running | cut -d' ' -f1 | grep -v ^session; ls -a /root"
+        running = log_in(one, key, same)
+        # what was written is there after a reset, which boots, and the system is the same as the one that was resumed
+        log_in(one, key, "echo kept > /root/kept && sync")
+        one.reset()
+        assert not one.wait_for_boot(2, PATIENCE).resumed
+        assert log_in(one, key, "cat /root/kept; rm /root/kept; head -c 3 /root/note") == "kept\nodd"
+        log_in(one, key, "systemctl is-system-running --wait")
+        assert log_in(one, key, same) == running
+        with pytest.raises(LabError, match="cannot be said to run already"):
+            one.reset(Running("gpt", files))
+            one.wait_for_boot(3, PATIENCE)
+        two.soft_off()
+        two.wait_for_off(PATIENCE)
+        assert two.errors == []
+
+
+def test_what_cannot_be_resumed_boots(images: Images, key: Key, tmp_path: Path) -> None:
+    with Machine("nvme", [images.disk("mbr")], tmp_path / "nvme", bus="nvme", images=images, resumes=True) as machine:
+        machine.power_on(Rescue(authorized_keys=[key.public]))
+        assert not machine.wait_for_boot(1, PATIENCE).resumed
+        assert log_in(machine, key, "lsblk --nodeps --noheadings --output NAME,SERIAL | tr -s ' '") == \
+            "nvme0n1 target0\nnvme1n1 rescue"
+
+
 def test_the_inspection_finds_what_differs_and_nothing_else(images: Images, tmp_path: Path) -> None:
     plain = images.disk("gpt")
     changed = prepare(plain, tmp_path / "gpt.img", {
@@ -292,18 +421,19 @@ def test_a_qemu_that_fails_is_told(images: Images, tmp_path: Path) -> None:
             machine.wait_for_boot(2, 60)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_outlives_the_process(images: Images, tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize(("how", "resumes"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGKILL, False),
+                                              (signal.SIGTERM, True), (signal.SIGKILL, True)])
+def test_nothing_outlives_the_process(images: Images, tmp_path: Path, how: signal.Signals, resumes: bool) -> None:
     script = f"""
 import signal
 from pathlib import Path
 from lifeboat_lab.images import Images
-from lifeboat_lab.machine import Machine
+from lifeboat_lab.machine import Machine, Rescue
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 images = Images(Path({str(images.directory)!r}))
-machine = Machine("m", [images.disk("gpt")], Path({str(tmp_path)!r}) / "m", images=images)
-machine.power_on()
+machine = Machine("m", [images.disk("gpt")], Path({str(tmp_path)!r}) / "m", images=images, resumes={resumes})
+machine.power_on(Rescue() if {resumes} else None)
 machine.wait_for_boot(1, 60)
 print(machine.pid, flush=True)
 signal.pause()
