@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from .box import Box
 from .machine import Machine
 from .nova import Nova
 from .nova.cloud import Cloud, Event
 from .ovh_api import OvhApi, Server, Vps
 from .softlayer_api import POWER_METHODS, RESCUE_METHODS, SoftLayerApi
 from .softlayer_api import Server as SoftLayerServer
+
+# What stands in for a server itself.
+StandIn: t.TypeAlias = Machine | Box
 
 
 class NextBoot(t.Protocol):
@@ -48,7 +52,7 @@ class Account(abc.ABC):
     rescue_first: t.ClassVar[bool] = False
 
     @abc.abstractmethod
-    def add(self, number: int, name: str, machine: Machine) -> t.Any:
+    def add(self, number: int, name: str, machine: StandIn) -> t.Any:
         """A server (see Booting), the number-th, with this machine behind it. name: that of the host in the inventory."""
 
     @abc.abstractmethod
@@ -104,7 +108,7 @@ class OvhDedicated(Ovh):
 
     provider = "ovh_dedicated"
 
-    def add(self, number: int, name: str, machine: Machine) -> Server:
+    def add(self, number: int, name: str, machine: StandIn) -> Server:
         return self.api.add(Server(f"ns10000{number}.ip-192-0-2.eu", ip=machine.address, serverId=100000 + number, power=machine))
 
 
@@ -114,7 +118,7 @@ class OvhVps(Ovh):
     provider = "ovh_vps"
     rescue_first = True
 
-    def add(self, number: int, name: str, machine: Machine) -> Vps:
+    def add(self, number: int, name: str, machine: StandIn) -> Vps:
         return self.api.add(Vps(f"vps-0000000{number}.vps.ovh.net", ip=machine.address, power=machine))
 
 
@@ -128,7 +132,7 @@ class SoftLayer(Account):
         """api: served by somebody else."""
         self.api = api
 
-    def add(self, number: int, name: str, machine: Machine) -> SoftLayerServer:
+    def add(self, number: int, name: str, machine: StandIn) -> SoftLayerServer:
         return self.api.add(SoftLayerServer(1000 + number, self.kind, name, primaryIpAddress=machine.address, power=machine))
 
     def server_name(self, server: t.Any) -> str:
@@ -160,7 +164,7 @@ class NovaServer:
 
     id: str
     name: str
-    machine: Machine
+    machine: StandIn
     password: str | None = field(default=None, repr=False)
     kind: str = "installed"
 
@@ -197,7 +201,7 @@ class OpenStack(Account):
         for server in self.servers:
             self.nova.delete_server(server)
 
-    def add(self, number: int, name: str, machine: Machine) -> NovaServer:
+    def add(self, number: int, name: str, machine: StandIn) -> NovaServer:
         server = NovaServer(self.nova.create_server(name, address=machine.address), name, machine)
         self.servers[server.id] = server
         return server

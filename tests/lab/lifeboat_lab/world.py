@@ -2,13 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The stand-in world: machines that boot, accounts at providers that own them, and an inventory that knows both.
+"""The stand-in world: machines that boot, or boxes, accounts at providers that own them, and an inventory that knows both.
 
     with World(Path("/tmp/world")) as world:
         web1 = world.hosts["web1"]
         web1.machine.power_on()
         web1.wait_for_ssh(120)
         done = world.ansible_playbook("lifeboat.rescue.rescue", "-e", "rescue_hosts=web1", "-e", "rescue_tasks=fix_firewall")
+
+With boxes=Systems() the servers are boxes (see `box`), which is what tests of sessions want.
 
 The administrator has a key to each installed system (world.admin_key) and knows its host keys (world.known_hosts), as one
 does before a server is lost. Everything is below one directory, and nothing is left running afterwards.
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .accounts import Account, accounts
+from .box import Box, Systems
 from .images import File, Images, LabError, ensure, prepare
 from .machine import Installed, Machine, Rescue
 from .nova.cloud import Cloud
@@ -43,7 +46,7 @@ class Host:
     """One host of the inventory: its machine, and what the API knows of it."""
 
     name: str
-    machine: Machine
+    machine: Machine | Box
     server: t.Any  # as the account has it
     account: Account
     world: World
@@ -88,21 +91,27 @@ class World:
 
     def __init__(self, directory: Path, hosts: Sequence[str] | Mapping[str, str] = ("web1",), *, layout: str = "gpt",
                  files: Mapping[str, File] | None = None, bus: str = "virtio-blk", images: Images | None = None,
-                 cloud: Cloud | None = None):
-        """Lay it out; the machines are off.
+                 cloud: Cloud | None = None, boxes: Systems | None = None, inventory: t.Literal["lab", "readme"] = "lab"):
+        """Lay it out; the servers are off.
 
         hosts: names for the inventory, or by name at which provider each is (see accounts()); by default `ovh_dedicated`.
-        layout: of their disks (gpt, mbr). files: put into each installed system first. cloud: an OpenStack that runs already.
+        layout, bus: of their disks (gpt, mbr). files: put into each installed system first. cloud: an OpenStack that runs already.
+        boxes: the servers are boxes with these systems, and not machines.
+        inventory: `lab` says where each server and its keys are; `readme` says what the README asks for, and nothing more: the
+        rest is where a user has it (the keys of the hosts in ~/.ssh/known_hosts, the own one in ansible.cfg).
         """
         self.directory = directory
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.images = images or ensure()
         self.admin_key = directory / "admin_key"
-        self.known_hosts = directory / "known_hosts"
-        self.sessions = directory / "sessions"
+        self.home = directory / "home"
+        self._is_readme = inventory == "readme"
+        self.known_hosts = self.home / ".ssh/known_hosts" if self._is_readme else directory / "known_hosts"
+        self.sessions = self.home / ".ansible/lifeboat" if self._is_readme else directory / "sessions"
         self.inventory = directory / "inventory.ini"
         self.hosts: dict[str, Host] = {}
         self._layout, self._files, self._bus, self._cloud = layout, dict(files or {}), bus, cloud
+        self._boxes = boxes
         self._providers = dict(hosts) if isinstance(hosts, Mapping) else dict.fromkeys(hosts, "ovh_dedicated")
         self.accounts: dict[str, Account] = {}
         self._stack = ExitStack()
@@ -124,18 +133,15 @@ class World:
         if not self.admin_key.exists():
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "administrator", "-f", str(self.admin_key)],
                            check=True)
+        self.known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         public = self.admin_key.with_suffix(".pub").read_bytes()
-        disk = prepare(self.images.disk(self._layout), self.directory / f"{self._layout}.img",
-                       {"/root/.ssh/authorized_keys": File(public, 0o600), **self._files})
+        self._files = {"/root/.ssh/authorized_keys": File(public, 0o600), **self._files}
         self.api = OvhApi(log_file=self.directory / "api.log")
         # The consumer key may also list the servers, as the README asks for.
         self.api.credential.rules += [("GET", "/dedicated/server"), ("GET", "/vps")]
         softlayer = SoftLayerApi(log_file=self.directory / "softlayer.log")
         self.accounts = accounts(dict.fromkeys(self._providers.values()), self.api, softlayer, self.directory, self._cloud)
-        machines = {
-            name: self._stack.enter_context(Machine(name, [disk], self.directory / name, bus=self._bus, images=self.images,
-                                                    rescue_first=self.accounts[provider].rescue_first))
-            for name, provider in self._providers.items()}
+        machines = self._make_boxes(self._boxes) if self._boxes else self._make_machines()
         # They press the machines' buttons, so they end before them.
         for served in (self.api, softlayer, *self.accounts.values()):
             self._stack.enter_context(t.cast(t.ContextManager[t.Any], served))
@@ -145,11 +151,22 @@ class World:
             machine.next_boot = host.next_boot
             self.hosts[name] = host
         self.known_hosts.write_text("".join(
-            f"{_pattern(host.machine)} {key}\n" for host in self.hosts.values() for key in self.images.host_keys))
+            f"{_pattern(host.machine)} {key}\n" for host in self.hosts.values()
+            for key in (host.machine.host_keys if isinstance(host.machine, Box) else self.images.host_keys)))
         self.inventory.write_text(self._inventory())
         self.environment_file.write_text("".join(
             f"export {name}={shlex.quote(value)}\n" for name, value in self.environment().items()))
         self.environment_file.chmod(0o600)
+
+    def _make_boxes(self, systems: Systems) -> Mapping[str, Box]:
+        return {name: self._stack.enter_context(Box(name, self.directory / name, systems=systems, files=self._files, images=self.images))
+                for name in self._providers}
+
+    def _make_machines(self) -> Mapping[str, Machine]:
+        disk = prepare(self.images.disk(self._layout), self.directory / f"{self._layout}.img", self._files)
+        return {name: self._stack.enter_context(Machine(name, [disk], self.directory / name, bus=self._bus, images=self.images,
+                                                        rescue_first=self.accounts[provider].rescue_first))
+                for name, provider in self._providers.items()}
 
     @property
     def environment_file(self) -> Path:
@@ -161,6 +178,8 @@ class World:
         return {name: value for account in self.accounts.values() for name, value in account.environment().items()}
 
     def _inventory(self) -> str:
+        if self._is_readme:
+            return self._readme_inventory()
         options = f"-o UserKnownHostsFile={self.known_hosts} -o StrictHostKeyChecking=yes -F none"
         lines = ["[lab]"]
         for host in self.hosts.values():
@@ -172,6 +191,16 @@ class World:
                   f"lifeboat_installed_known_hosts_file={self.known_hosts}", "ansible_user=root",
                   f"ansible_ssh_private_key_file={self.admin_key}", f"ansible_ssh_common_args={options}",
                   "ansible_python_interpreter=/usr/bin/python3"]
+        return "\n".join(lines) + "\n"
+
+    def _readme_inventory(self) -> str:
+        """Who the provider is, and what the server is called there. And what stands in for the outer world: an API's URL, a port."""
+        lines = []
+        for host in self.hosts.values():
+            port = host.machine.port
+            variables = {"lifeboat_provider": host.account.provider, "lifeboat_server": host.account.server_name(host.server),
+                         **({} if port == 22 else {"ansible_port": port, "lifeboat_rescue_port": port}), **host.account.variables()}
+            lines.append(" ".join([host.name, *(f"{name}={value}" for name, value in variables.items())]))
         return "\n".join(lines) + "\n"
 
     def session_files(self) -> list[Path]:
@@ -197,8 +226,14 @@ class World:
         home = self.directory / "ansible"
         home.mkdir(mode=0o700, exist_ok=True)
         config = home / "ansible.cfg"
+        user: dict[str, str] = {}
+        if self._is_readme:
+            # OpenSSH takes a user's home from the list of users, and not from HOME.
+            config.write_text(f"[defaults]\nremote_user = root\nprivate_key_file = {self.admin_key}\n[ssh_connection]\n"
+                              f"ssh_common_args = -o UserKnownHostsFile={self.known_hosts} -o StrictHostKeyChecking=yes -F none\n")
+            user["HOME"] = str(self.home)
         config.touch()
-        return {**os.environ, **self.environment(), "ANSIBLE_HOME": str(home), "ANSIBLE_CONFIG": str(config),
+        return {**os.environ, **self.environment(), **user, "ANSIBLE_HOME": str(home), "ANSIBLE_CONFIG": str(config),
                 "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_CONTROL_PATH_DIR": str(home / "cp"),
                 "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=10s"}
 
@@ -216,6 +251,6 @@ def result_of(output: str) -> dict[str, t.Any]:
     return {**result, "failed": output[:start].endswith("| FAILED! ")}
 
 
-def _pattern(machine: Machine) -> str:
+def _pattern(machine: Machine | Box) -> str:
     """The name under which OpenSSH looks up a host key."""
     return machine.address if machine.port == 22 else f"[{machine.address}]:{machine.port}"
