@@ -181,6 +181,11 @@ def functional(work: Workspace) -> list[Step]:
     return [_pytest(work, "functional", ["tests/functional"])]
 
 
+def session(work: Workspace) -> list[Step]:
+    """Entering, leaving and what goes wrong on the way, by whole calls, on boxes."""
+    return [*images(work), _pytest(work, "session", ["tests/session"], needs=[IMAGES])]
+
+
 def e2e(work: Workspace) -> list[Step]:
     """Whole jobs on machines that boot, a step for each file."""
     files = sorted((work.tests / "tests/e2e").glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True)
@@ -236,4 +241,4 @@ def integration(work: Workspace) -> list[Step]:
 
 
 PARTS: dict[str, Callable[[Workspace], list[Step]]] = {
-    "e2e": e2e, "lab": lab, "functional": functional, "unit": unit, "integration": integration, "lint": lint, "openstack-full": openstack_full}
+    "e2e": e2e, "lab": lab, "session": session, "functional": functional, "unit": unit, "integration": integration, "lint": lint, "openstack-full": openstack_full}
