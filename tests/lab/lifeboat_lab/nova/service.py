@@ -45,6 +45,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qs
 
 import fixtures
+import futurist._thread
 import nova.conf
 import waitress
 from nova import context, exception, test
@@ -456,6 +457,9 @@ class Services(test.TestCase):  # type: ignore[misc, unused-ignore]
     def setUp(self) -> None:
         """Start everything but the web server."""
         super().setUp()
+        # Nova's tests last for seconds, so they have each idle thread look every 10 ms whether it is to end. Here there are
+        # hundreds after a while, which would keep a core busy with nothing else.
+        futurist._thread.ThreadWorker.MAX_IDLE_FOR = 60
         self.keystone = Keystone()
         self.useFixture(functional_fixtures.PlacementFixture())
         self.network = self.useFixture(Network(self))
