@@ -21,6 +21,7 @@ from ._session._common import Options
 from ._session._record import Folder
 from ._session._session import Session
 from ._ssh import Login
+from ._wait import CLOCK, Clock
 
 Spec = t.Dict[str, t.Dict[str, t.Any]]
 
@@ -129,18 +130,19 @@ def _options(params: t.Mapping[str, t.Any]) -> Options:
     return Options(server=server, installed_address=params.get("installed_host"), **given)
 
 
-def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Callable[[str], None]) -> dict[str, t.Any]:
+def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Callable[[str], None],
+        clock: Clock = CLOCK) -> dict[str, t.Any]:
     """Do what the module `name` does. Return its result; a failure is a result too (`failed`, `msg`, `failure`).
 
-    params: checked against SPECS[name]. tell: takes lines of progress.
+    params: checked against SPECS[name]. tell: takes lines of progress. clock: by which all of it waits.
     """
     session: Session | None = None
     try:
         if params.get("scope") == "account":
-            return _survey(params, tell)
+            return _survey(params, tell, clock)
         options = _options(params)
         folder = Folder(params["session_dir"], provider_name(params), options.server)
-        session = Session(lambda: make_provider(params), options, folder, tell, check_mode)
+        session = Session(lambda: make_provider(params, clock), options, folder, tell, check_mode, clock)
         if name == "rescue_mode":
             return session.enter() if params["state"] == "present" else session.leave()
         if name == "netboot":
@@ -155,16 +157,16 @@ def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Call
         return _failure(told, session)
 
 
-def _survey(params: t.Mapping[str, t.Any], tell: t.Callable[[str], None]) -> dict[str, t.Any]:
+def _survey(params: t.Mapping[str, t.Any], tell: t.Callable[[str], None], clock: Clock) -> dict[str, t.Any]:
     """All servers of the account. What is meant for one server (its address, the log-in to its installed system) is left out."""
     ours = {name: value for name, value in params.items() if not name.startswith("installed_") and name != "address"}
     ours["installed_known_hosts_file"] = params.get("installed_known_hosts_file")
 
     def session(provider: Provider, name: str) -> Session:
         folder = Folder(params["session_dir"], provider.facts.name, name)
-        return Session(provider, _options({**ours, "server": name}), folder, tell)
+        return Session(provider, _options({**ours, "server": name}), folder, tell, clock=clock)
 
-    return {"changed": False, "provider": params.get("provider"), "servers": survey(lambda: make_provider(params), session)}
+    return {"changed": False, "provider": params.get("provider"), "servers": survey(lambda: make_provider(params, clock), session)}
 
 
 def _failure(exc: LifeboatError, session: Session | None) -> dict[str, t.Any]:

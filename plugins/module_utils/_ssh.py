@@ -21,12 +21,12 @@ import os
 import re
 import selectors
 import socket
-import time
 import typing as t
 
 from ansible.module_utils.basic import missing_required_lib
 
 from ._errors import BadInput, LifeboatError, LoginRefused, MissingLibrary
+from ._wait import CLOCK, Clock
 
 if t.TYPE_CHECKING:
     import paramiko as paramiko_types
@@ -140,9 +140,10 @@ class Probe:
     answers, and a slow one is not starved by impatience. `heard` is what the port last said of itself, for people.
     """
 
-    def __init__(self, address: str, port: int):
+    def __init__(self, address: str, port: int, clock: Clock = CLOCK):
         self.address = address
         self.port = port
+        self._clock = clock
         self.heard = "nothing yet"
         self._selector = selectors.DefaultSelector()
         self._attempts: dict[socket.socket, float] = {}
@@ -176,7 +177,7 @@ class Probe:
         sock.close()
 
     def _begin(self) -> None:
-        self._last_begun = time.monotonic()
+        self._last_begun = self._clock.monotonic()
         try:
             found = socket.getaddrinfo(self.address, self.port, type=socket.SOCK_STREAM)
         except OSError as exc:
@@ -235,9 +236,9 @@ class Probe:
 
     def wait(self, seconds: float) -> bool:
         """Let at most so many seconds pass; True at once when there is a banner (then take() it)."""
-        until = time.monotonic() + seconds
+        until = self._clock.monotonic() + seconds
         while not self._has_banner():
-            now = time.monotonic()
+            now = self._clock.monotonic()
             for number, (sock, begun) in enumerate(list(self._attempts.items())):
                 if now - begun > (self._pace * EAGER_PACES if number else PATIENT_SECONDS):
                     self.heard = "no banner"
@@ -246,11 +247,11 @@ class Probe:
             pace = self._pace if self._attempts else min(self._pace, REFUSED_SECONDS)
             if len(self._attempts) < MOST_ATTEMPTS and now - self._last_begun >= pace:
                 self._begin()
-            for key, _events in self._selector.select(max(0.0, min(until - now, FIRST_SECONDS / 2))):
+            for key, _events in self._clock.select(self._selector, max(0.0, min(until - now, FIRST_SECONDS / 2))):
                 self._serve(t.cast(socket.socket, key.fileobj))
                 if self._has_banner():
                     return True
-            if time.monotonic() >= until:
+            if self._clock.monotonic() >= until:
                 return False
         return True
 

@@ -7,11 +7,42 @@
 from __future__ import annotations
 
 import random
+import selectors
 import time
 import typing as t
 
 # Only a Wait's `pause` may call it.
 sleep = time.sleep
+
+
+class Clock:
+    """Time, and how it passes. The real one; a test hands down one of its own, which only a pause moves."""
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; nobody sets it back or forward."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        sleep(seconds)
+
+    def select(self, selector: selectors.BaseSelector, seconds: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Let at most so many seconds pass, until a file is ready."""
+        return selector.select(seconds)
+
+    def deadline(self, seconds: float) -> Deadline:
+        return Deadline(seconds, self.monotonic)
+
+    def pace(self, backoff: Backoff) -> Pace:
+        return Pace(backoff, self.monotonic)
+
+    def wait(self, timeout: float, backoff: Backoff | None = None, pause: t.Callable[[float], t.Any] | None = None) -> Wait:
+        """A Wait by this clock. pause: where it is not this clock's."""
+        return Wait(timeout, backoff, pause=pause or self.pause, clock=self.monotonic)
 
 
 class Deadline:
@@ -100,3 +131,6 @@ class Wait:
             if self.deadline.passed:
                 raise late()
             self._pause(min(self.backoff.next(), self.deadline.left))
+
+
+CLOCK = Clock()

@@ -14,6 +14,7 @@ import abc
 import typing as t
 
 from .._errors import BadInput, LifeboatError, NotFound
+from .._wait import CLOCK, Clock
 
 HARDDISK = "harddisk"
 RESCUE = "rescue"
@@ -98,6 +99,8 @@ class Provider(abc.ABC):
     """The operations. Server names are as the provider has them; ids are text."""
 
     facts: Facts
+    # By which it waits.
+    clock: Clock = CLOCK
 
     # -- what each provider must say
 

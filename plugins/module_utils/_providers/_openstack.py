@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from ansible.module_utils.basic import missing_required_lib
 
 from .._errors import BadInput, LifeboatError, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._wait import Backoff, Wait
+from .._wait import Backoff
 from ._base import HARDDISK, RESCUE, BootOption, Facts, Origin, Provider, Server, Task
 
 # Rescues what boots from a volume. Rescue with an image of choice is older.
@@ -204,7 +204,7 @@ class OpenStack(Provider):
             return ProviderError(f"OpenStack's API failed for {self.patience:g} s at {what}: {last[0].what}",
                                  todo="Try again later; the cloud's operator may know of an outage.")
 
-        return Wait(self.patience, Backoff(0.5, 8.0, 2.0)).until(look, late)[0]
+        return self.clock.wait(self.patience, Backoff(0.5, 8.0, 2.0)).until(look, late)[0]
 
     def _call(self, method: str, path: str, body: Json | None = None) -> Json:
         return t.cast(Json, self._repeat(f"{method.upper()} {path}", lambda: self._try(method, path, body)))
@@ -555,7 +555,7 @@ class OpenStack(Provider):
                                  state="Whether a request arrived is not known.",
                                  todo="Run this again later: it looks for that first, and asks again only where none arrived.")
 
-        return t.cast(Task, Wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late))
+        return t.cast(Task, self.clock.wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late))
 
     def read_task(self, name: str, task_id: str) -> Task:
         """How an action stands. The status alone says nothing: it lags behind, and a rescue of a broken server begins at ERROR."""

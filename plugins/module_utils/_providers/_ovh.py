@@ -15,7 +15,7 @@ from urllib.parse import quote
 from ansible.module_utils.basic import missing_required_lib
 
 from .._errors import BadInput, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._wait import Backoff, Wait
+from .._wait import Backoff
 from ._base import Credentials, Provider, Task
 
 # A thing that was not found so many times is believed not to be there.
@@ -165,7 +165,7 @@ class Ovh(Provider):
             return ProviderError(f"The OVH API failed for {self.patience:g} s at {method.upper()} {path}: {self._text(last[0])}",
                                  todo="Try again later; https://bare-metal-servers.status-ovhcloud.com/ tells of outages.")
 
-        return Wait(self.patience, Backoff(0.5, 8.0, 2.0)).until(look, late)[0]
+        return self.clock.wait(self.patience, Backoff(0.5, 8.0, 2.0)).until(look, late)[0]
 
     def _once(self, ask: t.Callable[[], Task], asked: t.Callable[[], Task | None], unsure: list[bool], what: str) -> Task:
         """Ask for what must not be done twice, until one answer came or the job is seen.
@@ -193,7 +193,7 @@ class Ovh(Provider):
                                  state="Whether a request arrived is not known.",
                                  todo="Run this again later: it looks for that first, and asks again only where none arrived.")
 
-        return t.cast(Task, Wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late))
+        return t.cast(Task, self.clock.wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late))
 
     def _path(self, name: str, *rest: t.Any) -> str:
         # The client signs and sends the path as it is.

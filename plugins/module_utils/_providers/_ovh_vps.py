@@ -14,7 +14,7 @@ import ipaddress
 import typing as t
 
 from .._errors import Busy, NotAllowed, NotFound, TimedOut
-from .._wait import Backoff, Wait
+from .._wait import Backoff
 from ._base import HARDDISK, RESCUE, BootOption, Credentials, Facts, Server, Task
 from ._ovh import HISTORY, Ovh, Refused
 
@@ -200,7 +200,7 @@ class OvhVps(Ovh):
             return Busy(f"OVH could not be asked {what} for {self.busy_patience:g} s: {why}",
                         todo="Wait until its tasks have ended, or cancel them in OVH's control panel. Then run this again.")
 
-        task: Task = Wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(look, late)
+        task: Task = self.clock.wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(look, late)
         return self._task_of_put(name, mark, task) if task.id.startswith(_MODE_TASK) and task.state == "running" else task
 
     def _task_of_put(self, name: str, mark: t.Any, stand_in: Task) -> Task:
@@ -210,7 +210,7 @@ class OvhVps(Ovh):
             return None if task.id == stand_in.id and task.state != "done" else task
 
         try:
-            return t.cast(Task, Wait(self.task_patience, Backoff(0.5, 2.0, 2.0)).until(look, lambda: TimedOut("No task.")))
+            return t.cast(Task, self.clock.wait(self.task_patience, Backoff(0.5, 2.0, 2.0)).until(look, lambda: TimedOut("No task.")))
         except TimedOut:
             return stand_in
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import typing as t
 
 from .._errors import BadInput
+from .._wait import CLOCK, Clock
 from ._base import Provider
 from ._openstack import OpenStack
 from ._ovh_dedicated import OvhDedicated
@@ -37,6 +38,8 @@ def provider_name(params: t.Mapping[str, t.Any]) -> str:
     return str(name)
 
 
-def make_provider(params: t.Mapping[str, t.Any]) -> Provider:
+def make_provider(params: t.Mapping[str, t.Any], clock: Clock = CLOCK) -> Provider:
     """The provider that the options of a module name, with the credentials among them."""
-    return PROVIDERS[provider_name(params)](params)
+    provider = PROVIDERS[provider_name(params)](params)
+    provider.clock = clock
+    return provider

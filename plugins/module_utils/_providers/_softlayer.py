@@ -17,7 +17,6 @@ import contextlib
 import logging
 import math
 import re
-import time
 import typing as t
 from datetime import datetime
 from xml.parsers.expat import ExpatError
@@ -25,7 +24,7 @@ from xml.parsers.expat import ExpatError
 from ansible.module_utils.basic import missing_required_lib
 
 from .._errors import BadInput, Busy, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._wait import Backoff, Wait
+from .._wait import Backoff
 from ._base import HARDDISK, RESCUE, BootOption, Credentials, Facts, Provider, Server, Task
 
 RESCUE_RIGHT = "OS Reloads and Rescue Kernel"
@@ -203,7 +202,7 @@ class SoftLayerProvider(Provider):
         def late() -> Exception:
             return self._down(f"SoftLayer_{service}::{method}", last[0])
 
-        return Wait(self.patience, Backoff(0.5, 8.0, 2.0)).until(look, late)[0]
+        return self.clock.wait(self.patience, Backoff(0.5, 8.0, 2.0)).until(look, late)[0]
 
     def _down(self, call: str, last: Exception, unsure: bool = False) -> Exception:
         """unsure: the call may have arrived, and is one that does something."""
@@ -337,7 +336,7 @@ class SoftLayerProvider(Provider):
         if active:
             raise Busy(f"SoftLayer is at work on {name}: {self._words(active)}.",
                        todo="Wait until that has ended, then run this again.", details={"tasks": [str(active["id"])]})
-        return {"transaction": newest["id"] if newest else None, "commands": self._commands(name), "at": time.time()}
+        return {"transaction": newest["id"] if newest else None, "commands": self._commands(name), "at": self.clock.time()}
 
     def switch(self, name: str, option: BootOption, mark: t.Any, asked_before: bool = False, password: str | None = None) -> Task:
         if option.kind == HARDDISK:
@@ -375,7 +374,7 @@ class SoftLayerProvider(Provider):
         def late() -> Exception:
             return self._down(f"{method} of {name}", last[0], unsure[0])
 
-        return Wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late)
+        return self.clock.wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late)
 
     def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
         machine, method = self._machine(name), "rebootDefault"
@@ -387,7 +386,7 @@ class SoftLayerProvider(Provider):
                 task = self._new_task(name, mark) or self._told_by_commands(name, mark)
                 if task:
                     return task
-                if mark["commands"] is None and (lost[0] or time.time() - mark["at"] < REBOOT_SHOWS):
+                if mark["commands"] is None and (lost[0] or self.clock.time() - mark["at"] < REBOOT_SHOWS):
                     # Nothing tells whether the call arrived but the server itself. A second reboot could hit it while it boots.
                     return Task(NOT_KNOWN, "unknown", f"whether {method} arrived is not known; the server itself will tell")
             try:
@@ -411,7 +410,7 @@ class SoftLayerProvider(Provider):
         def late() -> Exception:
             return self._down(f"{method} of {name}", last[0], lost[0] or asked_before)
 
-        return Wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late)
+        return self.clock.wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late)
 
     def _accepted(self, machine: _Machine, method: str, *arguments: str) -> None:
         """Make a call that answers true or false. Not repeated."""
@@ -423,7 +422,7 @@ class SoftLayerProvider(Provider):
         """The transaction of a call that was taken. It is never worth to fail for."""
         task = Task(NO_TRANSACTION, "unknown", f"{method} was taken, without a transaction")
         try:
-            return Wait(self.transaction_shows, Backoff(0.5, 2.0)).until(lambda: self._new_task(name, mark), TimeoutError)
+            return self.clock.wait(self.transaction_shows, Backoff(0.5, 2.0)).until(lambda: self._new_task(name, mark), TimeoutError)
         except (ProviderError, TimeoutError):
             return task
 
@@ -462,7 +461,7 @@ class SoftLayerProvider(Provider):
         dates = self._commands(name)
         if dates:
             with contextlib.suppress(ValueError, TypeError):  # a date that cannot be read: then the longest wait is told
-                left -= time.time() - max(datetime.fromisoformat(date).timestamp() for date in dates)
+                left -= self.clock.time() - max(datetime.fromisoformat(date).timestamp() for date in dates)
         minutes = math.ceil(min(max(left, 60.0), REFUSAL_SECONDS) / 60)
         return Busy(f"SoftLayer reboots {name} not yet: {REFUSAL_SECONDS / 60:.0f} minutes must pass between two reboots of hardware "
                     f"({exc.what})", state="This call changed nothing.",

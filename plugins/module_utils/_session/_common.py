@@ -28,7 +28,7 @@ from .._ssh import (
     read_known_hosts,
     read_private_key,
 )
-from .._wait import Deadline
+from .._wait import CLOCK, Clock
 from . import _record
 from ._evidence import INSTALLED, RESCUE, TEMPORARY_ROOTS, UNKNOWN, Ahead, Known, Look, Watch
 from ._reboot import Rebooting
@@ -97,8 +97,11 @@ class Common:
     """
 
     def __init__(self, provider: Provider | t.Callable[[], Provider], options: Options, folder: Folder,
-                 tell: t.Callable[[str], None], check_mode: bool = False):
-        """provider: or what makes it, once it is needed: by then the server's SSH port is being looked at."""
+                 tell: t.Callable[[str], None], check_mode: bool = False, clock: Clock = CLOCK):
+        """provider: or what makes it, once it is needed: by then the server's SSH port is being looked at.
+
+        clock: the provider's, too.
+        """
         self._make_provider: t.Callable[[], Provider] = provider if callable(provider) else lambda: provider
         self._made: Provider | None = None
         self.options = options
@@ -113,7 +116,8 @@ class Common:
         self._provider_address: str | None = None
         self._tell = tell
         self._said: dict[str, str] = {}
-        self._started = time.monotonic()
+        self.clock = clock
+        self._started = clock.monotonic()
         self._timings: dict[str, float] = {}
 
     @property
@@ -132,7 +136,7 @@ class Common:
         return f"The session stopped in its phase {record.phase!r}{armed}; running this again goes on from there."
 
     def _locked(self) -> t.ContextManager[None]:
-        return self.folder.locked(self.options.wait_timeout, self._tell, self.check_mode)
+        return self.folder.locked(self.options.wait_timeout, self._tell, self.check_mode, self.clock)
 
     def say(self, topic: str, text: str) -> None:
         """One line when something changes; the same text on the same topic is said once."""
@@ -141,7 +145,7 @@ class Common:
             self._tell(f"{self.options.server}: {text}")
 
     def mark(self, name: str) -> None:
-        self._timings[name] = round(time.monotonic() - self._started, 3)
+        self._timings[name] = round(self.clock.monotonic() - self._started, 3)
 
     def save(self, record: Record, phase: str) -> None:
         record.phase = phase
@@ -262,7 +266,7 @@ class Common:
         address, port = record.address or "", record.rescue_port
         if goal == INSTALLED:
             address, port = self.options.installed_address or address, self.options.installed_port
-        with Watch(address, port, self._known(record), self._logins(record)) as watch:
+        with Watch(address, port, self._known(record), self._logins(record), clock=self.clock) as watch:
             return Rebooting(self, record, goal, watch, plain, option).run(last)
 
     def _address(self, server: Server) -> str:
@@ -280,8 +284,8 @@ class Common:
         if record and record.phase in (_record.RESCUE, _record.RESTORING) and not record.unseen:
             # The rescue system was proved to run. A slow one, at work, must not be taken for one that is gone.
             patience = max(patience, EXPECTED_SECONDS)
-        deadline = Deadline(patience)
-        ahead = Ahead(Watch(address, port, known, logins)) if address else None
+        deadline = self.clock.deadline(patience)
+        ahead = Ahead(Watch(address, port, known, logins, clock=self.clock)) if address else None
         watch: Watch | None = None
         try:
             server = read or self.provider.read_server(self.options.server)
@@ -292,8 +296,8 @@ class Common:
                 look = ahead.look(min(1.0, deadline.left), known)
                 watch, ahead = ahead.watch, None
             else:
-                watch = Watch(self._address(server), port, known, logins)
-                deadline = Deadline(patience)
+                watch = Watch(self._address(server), port, known, logins, clock=self.clock)
+                deadline = self.clock.deadline(patience)
                 look = watch.look(min(1.0, deadline.left))
             if look is None and ("refused" not in watch.heard or patience > self.options.connect_timeout):
                 # A refusal is an answer, silence is not.
@@ -309,7 +313,7 @@ class Common:
                 watch.close()
         if look is None and self.options.installed_port != port:
             with Watch(self.options.installed_address or self._address(server), self.options.installed_port,
-                       known, logins) as other:
+                       known, logins, clock=self.clock) as other:
                 look = other.look(deadline.left)
         return server, look or Look(UNKNOWN, "nothing answers by SSH", heard)
 
@@ -340,7 +344,7 @@ class Common:
     # -- the record of a server that is in rescue
 
     def _empty_record(self, server: Server) -> Record:
-        return Record(provider=self.provider.facts.name, server=server.name, address=self._address(server),
+        return Record(provider=self.provider.facts.name, server=server.name, address=self._address(server), started_at=self.clock.time(),
                       rescue_port=self.options.rescue_port, user=self.options.rescue_user)
 
     def _adopted(self, record: Record | None, server: Server, look: Look) -> Record | None:
@@ -476,7 +480,7 @@ class Common:
     def _found(self, server: Server, look: Look) -> dict[str, t.Any]:
         """Since when a rescue system that is none of ours has run, and who asked for it, where that can be told."""
         up = look.evidence.uptime if look.evidence else None
-        since = None if up is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - up))
+        since = None if up is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock.time() - up))
         origin = self.provider.rescued(server.name)
         return {"since": origin.since or since, "by": origin.by}
 
@@ -490,10 +494,9 @@ class Common:
             "id": record.id, "phase": record.phase, "folder": self.folder.path,
             "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.started_at))}
 
-    @staticmethod
-    def _fresh(record: Record | None, look: Look) -> bool | None:
+    def _fresh(self, record: Record | None, look: Look) -> bool | None:
         reboot = record.reboot if record else None
-        return look.fresh(reboot.asked_at, reboot.boot_id_before) if reboot else None
+        return look.fresh(reboot.asked_at, reboot.boot_id_before, self.clock.time()) if reboot else None
 
     def _login_result(self, record: Record) -> dict[str, t.Any]:
         options = ["-o", f"UserKnownHostsFile={self.folder.known_hosts}", "-o", "StrictHostKeyChecking=yes"]

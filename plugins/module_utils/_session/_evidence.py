@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
-import time
 import typing as t
 from concurrent.futures import Future
 
 from .._errors import LifeboatError, LoginRefused, MissingLibrary
 from .._ssh import WINDOWS, Client, Evidence, HostKey, Login, Probe, load_paramiko
+from .._wait import CLOCK, Clock
 
 RESCUE = "rescue"
 INSTALLED = "installed"
@@ -41,8 +40,8 @@ class Look(t.NamedTuple):
     user: str | None = None
     refused: str | None = None
 
-    def fresh(self, asked_at: float, boot_id_before: str | None) -> bool | None:
-        """Whether it booted after a moment (s since the epoch); None where it does not say.
+    def fresh(self, asked_at: float, boot_id_before: str | None, now: float) -> bool | None:
+        """Whether it booted after a moment; None where it does not say. Moments are seconds since the epoch.
 
         An uptime and the time since the request are both durations, so the server's clock does not matter.
         """
@@ -52,7 +51,7 @@ class Look(t.NamedTuple):
             return self.evidence.boot_id != boot_id_before
         if self.evidence.uptime is None:
             return None
-        return self.evidence.uptime < time.time() - asked_at
+        return self.evidence.uptime < now - asked_at
 
     def as_result(self) -> dict[str, t.Any]:
         """For the module's result: all that was seen, no secret."""
@@ -106,13 +105,14 @@ class Watch:
     """
 
     def __init__(self, address: str, port: int, known: Known, logins: t.Sequence[tuple[Login, bool]],
-                 timeout: float = 60.0):
+                 timeout: float = 60.0, clock: Clock = CLOCK):
         self.address = address
         self.port = port
         self.known = known
         self.logins = list(logins)
         self.timeout = timeout
-        self._probe = Probe(address, port)
+        self.clock = clock
+        self._probe = Probe(address, port, clock)
 
     @property
     def heard(self) -> str:
@@ -188,7 +188,7 @@ class Ahead:
         """watch: nobody else uses it, or closes it, until look() has come back."""
         self.watch = watch
         self._known = watch.known
-        self._until = math.inf
+        self._ended = threading.Event()
         self._seen: Future[Look | None] = Future()
         watch.begin()
         # Its modules are not to be imported by the thread, while this one imports others that need the same.
@@ -199,8 +199,8 @@ class Ahead:
     def _run(self) -> None:
         try:
             look = None
-            while look is None and time.monotonic() < self._until:
-                look = self.watch.look(max(0.0, min(self.slice, self._until - time.monotonic())))
+            while look is None and not self._ended.is_set():
+                look = self.watch.look(self.slice)
             self._seen.set_result(look)
         except BaseException as exc:
             self._seen.set_exception(exc)
@@ -211,16 +211,20 @@ class Ahead:
         known: as it is by now. Without a log-in it decides who answered, and whether a password may be sent; so then what was
         seen under less counts for nothing.
         """
-        self._until = time.monotonic() + seconds
+        deadline = self.watch.clock.deadline(seconds)
+        self._ended.set()
         look = self._seen.result()
         self.watch.known = known
-        if look is not None and look.evidence is None and known != self._known:
+        if look is None:
+            # The attempts that were begun go on; only who waits for them is another one.
+            return self.watch.look(deadline.left)
+        if look.evidence is None and known != self._known:
             return self.watch.look(seconds)
         return look
 
     def abandon(self) -> None:
         """Nobody wants to know any more. Comes back at once; what is open is closed once the thread has ended."""
-        self._until = -math.inf
+        self._ended.set()
         self._seen.add_done_callback(self._close)
 
     def _close(self, seen: Future[Look | None]) -> None:

@@ -10,7 +10,7 @@ import typing as t
 
 from .._errors import LifeboatError, TargetError, TimedOut
 from .._providers._base import BootOption, Server
-from .._wait import Backoff, Wait
+from .._wait import Backoff
 from . import _common, _record
 from ._common import Common
 from ._evidence import INSTALLED, RESCUE, UNKNOWN
@@ -121,7 +121,7 @@ class Leaving(Common):
                 self._write(server.name, changes)
             return None if changes else server
 
-        wait = Wait(_common.EXPECTED_SECONDS, Backoff(1.0, 5.0))
+        wait = self.clock.wait(_common.EXPECTED_SECONDS, Backoff(1.0, 5.0))
         try:
             return t.cast(Server, wait.until(look, lambda: TimedOut("The provider has not restored its settings.")))
         except TimedOut:

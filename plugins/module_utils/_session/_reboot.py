@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import time
 import typing as t
 
 from .._errors import LifeboatError, TimedOut, WrongSystem
 from .._ssh import Login, answers
-from .._wait import Backoff, Pace, Wait, sleep
+from .._wait import Backoff
 from . import _record
 from ._evidence import INSTALLED, RESCUE, UNKNOWN, Known, Look, Watch
 from ._record import Reboot, Record
@@ -34,6 +33,7 @@ class Rebooting:
     def __init__(self, session: Common, record: Record, goal: str, watch: Watch, plain: bool = False,
                  option: BootOption | None = None):
         self.session = session
+        self.clock = session.clock
         self.options = session.options
         self.record = record
         self.goal = goal
@@ -43,9 +43,9 @@ class Rebooting:
         # What the provider is to boot, where it sets that and reboots in one. The reboot is its own, then.
         self.option = option
         self.task_state = "running"
-        self.task_pace = Pace(Backoff(1.0, 15.0))
-        self.secret_pace = Pace(Backoff(3.0, 20.0))
-        self.began = time.time()
+        self.task_pace = self.clock.pace(Backoff(1.0, 15.0))
+        self.secret_pace = self.clock.pace(Backoff(3.0, 20.0))
+        self.began = self.clock.time()
         # When this call itself asked for a hard reboot.
         self.asked: float | None = None
         # Down-then-up is evidence of a reboot where nobody can log in.
@@ -72,21 +72,22 @@ class Rebooting:
                 self._ask_hard(again=True)
         if self.goal == RESCUE and self.session.unseen:
             return self._wait_unseen()
-        wait = Wait(self.options.wait_timeout, Backoff(0.2, 2.0), pause=self._pause)
+        wait = self.clock.wait(self.options.wait_timeout, Backoff(0.2, 2.0), pause=self._pause)
         found: Look = wait.until(self._look, lambda: self._late(self.options.wait_timeout))
         self.session.mark(self.goal)
         if self.option is not None:
             # The provider shows what boots only when its job has ended, which may be after the system answers.
-            Wait(self.options.boot_timeout, self.task_pace.backoff).until(self._task_end, lambda: self._late(self.options.boot_timeout))
+            late = self.options.boot_timeout
+            self.clock.wait(late, self.task_pace.backoff).until(self._task_end, lambda: self._late(late))
         return found
 
     def _wait_unseen(self) -> Look:
         """Nobody logs in by SSH: what the provider says of its job, and its password, is all that there is."""
         late = self.options.boot_timeout
-        Wait(late, self.task_pace.backoff).until(self._task_end, lambda: self._late(late))
+        self.clock.wait(late, self.task_pace.backoff).until(self._task_end, lambda: self._late(late))
         if self.options.credentials_file:
             self.session.say("secret", "waiting for the rescue system's password")
-            found = Wait(late, self.secret_pace.backoff).until(lambda: self.session.credentials(self.record), lambda: TimedOut(
+            found = self.clock.wait(late, self.secret_pace.backoff).until(lambda: self.session.credentials(self.record), lambda: TimedOut(
                 f"The provider gave no password for the rescue system of {self.record.server} within {late:.0f} s of its reboot.",
                 state=self._state_words(), todo="Look into the mails of your account there. Running this again waits on."))
             self.session.write_credentials(self.record, found)
@@ -99,7 +100,7 @@ class Rebooting:
     def _pause(self, seconds: float) -> None:
         # While nobody speaks a look itself blocks until somebody does. Who spoke and was not the goal is let alone a while.
         if self.last is not None:
-            sleep(seconds)
+            self.clock.pause(seconds)
 
     def _look(self) -> Look | None:
         self._read_task()
@@ -124,7 +125,7 @@ class Rebooting:
 
     def _ask_first(self, last: Look | None) -> None:
         before = last.evidence.boot_id if last and last.evidence else None
-        self.record.reboot = Reboot("soft", time.time(), boot_id_before=before,
+        self.record.reboot = Reboot("soft", self.clock.time(), boot_id_before=before,
                                     host_key_before=last.host_key.line if last and last.host_key else None)
         if self.option is not None and self.options.reboot_method == "soft":
             raise LifeboatError(f"{self.session.provider.facts.name} reboots by itself when it sets what boots, so there is no "
@@ -152,7 +153,7 @@ class Rebooting:
         """Ask the running system to reboot. False where nobody is logged in to it."""
         if last is None or last.client is None:
             return False
-        self.reboot.asked_at = time.time()
+        self.reboot.asked_at = self.clock.time()
         self._save_asked()
         self.session.say("reboot", f"asking {NAMES[last.system]} to reboot")
         self.session.changed = True
@@ -172,14 +173,14 @@ class Rebooting:
             reboot.method = "hard"
             reboot.task = None
             reboot.hard += 1
-            reboot.asked_at = time.time()
+            reboot.asked_at = self.clock.time()
             self._save_asked()
             more = " (a power cycle more)" if reboot.hard > 1 else ""
             what = f"to boot {self.option.name}" if self.option else "for a hard reboot"
             self.session.say("reboot", f"asking the provider {what}{more}")
         self.session.changed = True
         task = self._ask_provider(again)
-        self.asked = time.time()
+        self.asked = self.clock.time()
         reboot.task = task.id
         self.record.tasks.append(task.id)
         self.session.save(self.record, self.record.phase)
@@ -198,7 +199,7 @@ class Rebooting:
     # -- what was seen
 
     def _note_silence(self) -> None:
-        now = time.monotonic()
+        now = self.clock.monotonic()
         if self.gone_since is None:
             self.gone_since = now
         elif now - self.gone_since >= 2.0 or "refused" in self.watch.heard:
@@ -216,7 +217,7 @@ class Rebooting:
             self.session.say("ssh", f"{NAMES[look.system]} of before still answers")
 
     def _is_fresh(self, look: Look) -> bool | None:
-        fresh = look.fresh(self.reboot.asked_at, self.reboot.boot_id_before)
+        fresh = look.fresh(self.reboot.asked_at, self.reboot.boot_id_before, self.clock.time())
         if look.heard == "proof port":
             return self.was_gone
         if fresh is None and look.host_key is not None:
@@ -288,7 +289,7 @@ class Rebooting:
             self.session.say("secret", "waiting for the rescue system's password")
             return look
         again = Watch(self.watch.address, self.watch.port, Known(pinned=look.host_key),
-                      [(Login(credentials.user, password=credentials.password), False)])
+                      [(Login(credentials.user, password=credentials.password), False)], clock=self.clock)
         with again:
             # Only to the very host that was just seen.
             found = again.look(self.watch.timeout)
@@ -306,7 +307,7 @@ class Rebooting:
 
     def _escalate(self) -> None:
         # What was asked for long ago, by a call that died, is given another minute; what is asked for now, all of its time.
-        waited = time.time() - (self.asked or max(self.reboot.asked_at, self.began - max(0.0, self.options.boot_timeout - 60)))
+        waited = self.clock.time() - (self.asked or max(self.reboot.asked_at, self.began - max(0.0, self.options.boot_timeout - 60)))
         if self.reboot.method == "soft":
             limit = self.options.boot_timeout if self.was_gone else self.options.soft_timeout
             if waited >= limit:
@@ -338,7 +339,7 @@ class Rebooting:
                               f"{self.reboot.hard or 1} times ({look.reason}).", state=self._state_words(look),
                               todo=self.session.console_words(self.record.server) +
                               " Its firmware may ignore the network boot. Then run this again.")
-        raise self._late(time.time() - self.reboot.asked_at)
+        raise self._late(self.clock.time() - self.reboot.asked_at)
 
     def _state_words(self, look: Look | None = None) -> str:
         look = look or self.last

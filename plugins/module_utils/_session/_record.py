@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 from .._errors import BadInput, Busy
 from .._ssh import HostKey, host_pattern, is_signed, sign
-from .._wait import Backoff, Wait
+from .._wait import CLOCK, Backoff, Clock
 
 # A session's phases, in their order. Each says what was about to be done when it was written.
 ARMING = "arming"            # the provider's settings are being written
@@ -178,7 +178,8 @@ class Folder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     @contextlib.contextmanager
-    def locked(self, timeout: float, tell: t.Callable[[str], None], check_mode: bool = False) -> t.Iterator[None]:
+    def locked(self, timeout: float, tell: t.Callable[[str], None], check_mode: bool = False,
+               clock: Clock = CLOCK) -> t.Iterator[None]:
         """Keep other sessions of this controller off this server; wait for one that is at work. Busy after `timeout` s.
 
         The kernel drops the lock with the process that holds it, so it cannot be left behind.
@@ -218,7 +219,7 @@ class Folder:
                         state="This job changed nothing.", todo="Wait for it, or end it, and run this again.")
 
         try:
-            Wait(timeout, Backoff(0.2, 2.0)).until(take, late)
+            clock.wait(timeout, Backoff(0.2, 2.0)).until(take, late)
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n".encode(), 0)
             try:

@@ -6,18 +6,23 @@
 
 from __future__ import annotations
 
+import selectors
+import socket
+
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff, Deadline, Pace, Wait
+from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import CLOCK, Backoff, Clock, Deadline, Pace, Wait
 
 
-class Clock:
+class MyClock(Clock):
     def __init__(self):
         self.now = 1000.0
         self.pauses = []
 
     def __call__(self):
         return self.now
+
+    monotonic = __call__
 
     def pause(self, seconds):
         self.pauses.append(seconds)
@@ -26,7 +31,7 @@ class Clock:
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return MyClock()
 
 
 def wait(clock, timeout, backoff=None):
@@ -145,3 +150,25 @@ def test_the_real_clock_and_sleep():
     with pytest.raises(TimeoutError):
         Wait(0.05, Backoff(0.02, 0.02)).until(lambda: None, TimeoutError)
     assert 0.05 <= deadline.elapsed < 5
+
+
+def test_what_a_clock_makes_goes_by_it(clock):
+    deadline, pace = clock.deadline(5), clock.pace(Backoff(3, 3, jitter=0))
+    assert pace.due() and not pace.due()
+    with pytest.raises(TimeoutError):
+        clock.wait(4, Backoff(4, 4, jitter=0)).until(lambda: None, TimeoutError)
+    assert clock.pauses == [4] and deadline.left == 1 and pace.due()
+    woken = []
+    own = clock.wait(60, Backoff(1, 1, jitter=0), pause=woken.append)
+    assert own.until(lambda: len(woken) > 1 or None, TimeoutError) and woken == [1, 1] and clock.pauses == [4]
+
+
+def test_the_real_clock_is_woken_by_a_socket():
+    one, other = socket.socketpair()
+    with one, other, selectors.DefaultSelector() as selector:
+        selector.register(one, selectors.EVENT_READ)
+        assert CLOCK.select(selector, 0) == []
+        other.send(b"x")
+        began = CLOCK.monotonic()
+        assert [key.fileobj for key, _events in CLOCK.select(selector, 60)] == [one]
+        assert CLOCK.monotonic() - began < 30

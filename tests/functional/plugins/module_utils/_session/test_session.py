@@ -487,11 +487,9 @@ def test_a_reboot_that_is_asked_for_late_is_waited_for(world, monkeypatch):
     with Watch("127.0.0.1", world.machine.port, Known(), []) as watch:
         rebooting = _reboot.Rebooting(session, record, RESCUE, watch)
         rebooting._ask_hard(again=True)
-        later = types.SimpleNamespace(time=lambda: rebooting.began + 9, monotonic=_reboot.time.monotonic)
         monkeypatch.setattr(session.options, "boot_timeout", 10.0)
+        monkeypatch.setattr(rebooting, "clock", types.SimpleNamespace(time=lambda now=rebooting.began: now + 9))
         rebooting.began -= 3600
-        monkeypatch.setattr(_reboot, "time", later)
-        later.time = lambda now=rebooting.began + 3600: now + 9
         rebooting._escalate()
     assert len(world.server.reboots) == 1
 
