@@ -182,8 +182,8 @@ def functional(work: Workspace) -> list[Step]:
 
 
 def session(work: Workspace) -> list[Step]:
-    """Entering, leaving and what goes wrong on the way, by whole calls, on boxes."""
-    return [*images(work), _pytest(work, "session", ["tests/session"], needs=[IMAGES])]
+    """Entering, leaving and what goes wrong on the way, by whole calls, on boxes. Several at a time, for they mostly wait."""
+    return [*images(work), _pytest(work, "session", ["tests/session"], "--numprocesses=6", "--dist=worksteal", needs=[IMAGES])]
 
 
 def e2e(work: Workspace) -> list[Step]:
