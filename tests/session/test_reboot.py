@@ -51,6 +51,7 @@ def test_netboot_and_reboot(running: World) -> None:
 def test_a_reboot_where_nobody_can_log_in(running: World) -> None:
     """And armed by hand: the rescue system that comes was given no key."""
     world, host = running, running.hosts["web1"]
+    host.machine.faults.boot_time = 10  # it must be seen to be down, also on a busy machine
     assert _call(world, "netboot", "-a", "boot=rescue")["changed"]
     refused = _call(world, "reboot", "-a", "method=soft installed_user=nobody")
     assert refused["failed"] and not refused["changed"] and "cannot be rebooted softly" in refused["msg"]
