@@ -111,7 +111,7 @@ class World:
         self.inventory = directory / "inventory.ini"
         self.hosts: dict[str, Host] = {}
         self._layout, self._files, self._bus, self._cloud = layout, dict(files or {}), bus, cloud
-        self._boxes = boxes
+        self.boxes = boxes
         self._providers = dict(hosts) if isinstance(hosts, Mapping) else dict.fromkeys(hosts, "ovh_dedicated")
         self.accounts: dict[str, Account] = {}
         self._stack = ExitStack()
@@ -141,7 +141,7 @@ class World:
         self.api.credential.rules += [("GET", "/dedicated/server"), ("GET", "/vps")]
         softlayer = SoftLayerApi(log_file=self.directory / "softlayer.log")
         self.accounts = accounts(dict.fromkeys(self._providers.values()), self.api, softlayer, self.directory, self._cloud)
-        machines = self._make_boxes(self._boxes) if self._boxes else self._make_machines()
+        machines = self._make_boxes(self.boxes) if self.boxes else self._make_machines()
         # They press the machines' buttons, so they end before them.
         for served in (self.api, softlayer, *self.accounts.values()):
             self._stack.enter_context(t.cast(t.ContextManager[t.Any], served))
