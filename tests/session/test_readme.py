@@ -1,0 +1,94 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands of the README, as they are printed there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import typing as t
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lifeboat_lab.box import Systems
+from lifeboat_lab.world import REPOSITORY, Host, World, result_of
+
+
+def _printed(heading: str) -> list[list[str]]:
+    """The commands of the first console block below a heading, as words."""
+    below = (REPOSITORY / "README.md").read_text().split(f"## {heading}\n", 1)[1]
+    block = re.search(r"```console\n(.*?)```", below, re.DOTALL)
+    assert block
+    return [shlex.split(line) for line in block[1].splitlines()]
+
+
+def _run(world: World, words: list[str], *more: str) -> tuple[int, str]:
+    """Run a command with this world's inventory: its exit status and what it printed."""
+    program, *arguments = words
+    place = arguments.index("-i")
+    assert arguments[place + 1] == "inventory"
+    runs: dict[str, Callable[..., t.Any]] = {"ansible": world.ansible, "ansible-playbook": world.ansible_playbook}
+    done = runs[program](*arguments[:place], *arguments[place + 2:], *more)
+    return done.returncode, done.stdout
+
+
+def test_at_three_in_the_morning(running: World) -> None:
+    """Each command does what it says, one after the other. A box has no disk to be mounted; tests/e2e/test_chain.py does that."""
+    commands = _printed("At three in the morning")
+    info, enter, leave, reboot, netboot, enter_playbook, leave_playbook = commands
+    kinds = ["installed"]
+    host = running.hosts["web1"]
+    for words, module, changed, runs, boots in (
+            (info, "rescue_mode_info", False, "installed", []), (enter, "rescue_mode", True, "rescue", ["rescue"]),
+            (info, "rescue_mode_info", False, "rescue", []), (leave, "rescue_mode", True, "installed", ["installed"]),
+            (reboot, "reboot", True, "installed", ["installed"]), (netboot, "netboot", False, None, [])):
+        status, output = _run(running, words)
+        result = result_of(output)
+        kinds += boots
+        assert f"lifeboat.rescue.{module}" in words and status == 0, output
+        assert result["changed"] is changed and result.get("running") == runs, output
+        assert [boot.kind for boot in host.machine.boots] == kinds, output
+    for words, more, boot in ((enter_playbook, ["-e", "rescue_mount=false"], "rescue"), (leave_playbook, [], "installed")):
+        status, output = _run(running, words, *more)
+        kinds.append(boot)
+        assert status == 0 and [boot.kind for boot in host.machine.boots] == kinds, output
+    assert running.session_files() == []
+
+
+@pytest.fixture
+def readme_host(tmp_path: Path) -> t.Iterator[Host]:
+    """A server that runs. The inventory has what the README tells to write into it, and nothing more."""
+    with World(tmp_path / "world", boxes=Systems(), inventory="readme") as world:
+        host = world.hosts["web1"]
+        line = next(line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.strip().startswith("web1 lifeboat_"))
+        names = [word.split("=")[0] for word in line.split()]
+        # As an ordinary user no server of the lab has the port 22.
+        written = [word.split("=")[0] for word in world.inventory.read_text().split()]
+        assert [name for name in written if name not in ("ansible_port", "lifeboat_rescue_port")] == names
+        host.machine.power_on()
+        host.wait_for_ssh(60)
+        yield host
+
+
+def test_an_inventory_as_in_the_readme(readme_host: Host) -> None:
+    info, enter, *_others = _printed("At three in the morning")
+    for words, changed, runs in ((info, False, "installed"), (enter, True, "rescue"), (enter, False, "rescue"), (info, False, "rescue")):
+        status, output = _run(readme_host.world, words)
+        result = result_of(output)
+        assert status == 0 and (result["changed"], result["running"], result["address"]) == (
+            changed, runs, readme_host.machine.address), output
+    assert [boot.kind for boot in readme_host.machine.boots] == ["installed", "rescue"]
+    assert readme_host.server.reboots == [], "the running system was asked first"
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError,
+                   reason="The installed system is looked for at the host's name in the inventory, not at the provider's address.")
+def test_leaving_with_an_inventory_as_in_the_readme(readme_host: Host) -> None:
+    _info, enter, leave, *_others = _printed("At three in the morning")
+    assert _run(readme_host.world, enter)[0] == 0
+    status, output = _run(readme_host.world, [*leave[:-1], f"{leave[-1]} boot_timeout=10 soft_timeout=10"])
+    assert readme_host.machine.wait_for_boot(3, 10).kind == "installed"
+    assert status == 0 and result_of(output)["running"] == "installed", output
