@@ -4,7 +4,8 @@
 
 """The same playbook at every provider, in one run: plan, do, repeat. Only the hosts' variables differ, and the credentials.
 
-OVH's dedicated servers have it alone, and closer, in test_chain.py.
+OVH's dedicated servers have it alone, and closer, in test_chain.py. What is told of each provider without a whole job is in
+tests/session.
 """
 
 from __future__ import annotations
@@ -16,45 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from lifeboat_lab.accounts import PROVIDERS, OpenStack
+from lifeboat_lab.accounts import PROVIDERS
 from lifeboat_lab.demo import LOCKED_OUT, Demo
 from lifeboat_lab.images import File
-from lifeboat_lab.world import World, result_of
+from lifeboat_lab.world import World
 
 JOB = ("lifeboat.rescue.rescue", "-e", "rescue_hosts=lab", "-e", "rescue_tasks=reset_root_password,fix_firewall",
        # More at once would only take turns on the cores of a small machine.
        "--forks", "2")
 OTHERS = [name for name in PROVIDERS if name != "ovh_dedicated"]
-
-
-def audit(world: World, *more: str) -> tuple[int, str]:
-    """Run the playbook audit over all accounts; its exit status and output on one line."""
-    names = ",".join(sorted({account.provider for account in world.accounts.values()}))
-    # The inventory's variables are the lab's, not localhost's.
-    variables = {name: value for account in world.accounts.values() for name, value in account.variables().items()}
-    done = world.ansible_playbook("lifeboat.rescue.audit", "-e", f"audit_providers={names}", "-e", json.dumps(
-        {**variables, "lifeboat_session_dir": str(world.sessions), "lifeboat_connect_timeout": 1.0}), *more)
-    return done.returncode, " ".join(done.stdout.split())
-
-
-def test_the_audit_finds_who_was_left_in_rescue(tmp_path: Path) -> None:
-    with World(tmp_path / "world", {name.replace("_", "-"): name for name in PROVIDERS}) as world:
-        status, said = audit(world)
-        assert status == 0 and '"in_rescue": []' in said, said
-
-        # Somebody did so by hand: at two of them the API tells.
-        dedicated, nova = world.hosts["ovh-dedicated"].server, world.accounts["openstack"]
-        dedicated.bootId = dedicated.boot("rescue12-customer").bootId
-        assert isinstance(nova, OpenStack)
-        nova.rescue(world.hosts["openstack"].server)
-        writes = [len(account.writes()) for account in world.accounts.values()]
-        status, said = audit(world)
-        assert status != 0 and f"{dedicated.name} (ovh_dedicated) is in rescue, or set to boot it, since unknown" in said, said
-        status, said = audit(world, "-e", "audit_hours=0")
-        assert status != 0 and "openstack (openstack) is in rescue, or set to boot it, since 20" in said and "by user " in said, said
-        status, said = audit(world, "-e", "audit_hours=0", "-e", "audit_fail=false")
-        assert status == 0 and dedicated.name in said, said
-        assert [len(account.writes()) for account in world.accounts.values()] == writes
 
 
 @pytest.fixture
@@ -108,29 +79,3 @@ def test_the_same_playbook_at_every_provider(world: World, password_file: Path) 
     assert len(re.findall(r"changed=0", done.stdout)) >= len(world.hosts)
     assert [len(account.writes()) for account in world.accounts.values()] == writes
     assert all(len(host.machine.boots) == 3 for host in world.hosts.values())
-
-
-def test_a_rescue_image_without_ssh_ends_with_the_console(tmp_path: Path) -> None:
-    """SystemRescue as shipped lets nobody in. Whoever says so beforehand is not kept waiting."""
-    with World(tmp_path / "world", {"web1": "openstack"}) as world:
-        host = world.hosts["web1"]
-        host.machine.faults.ssh_delay = 9999
-        call = ("web1", "-m", "lifeboat.rescue.rescue_mode", "-a")
-        done = world.ansible(*call, "state=present boot_timeout=20")
-        said = " ".join(done.stdout.split())
-        assert done.returncode != 0 and "did not come up within" in said and "SystemRescue as shipped" in said, said
-        assert "Look at its console: http://127.0.0.1:6080/vnc" in said
-
-        done = world.ansible(*call, "state=present login=console")
-        result = result_of(done.stdout)
-        assert done.returncode == 0 and result["changed"] and (result["armed"], result["running"]) == (True, "unknown"), done.stdout
-        assert result["console_url"].startswith("http://127.0.0.1:6080/vnc")
-        assert [boot.kind for boot in host.machine.boots] == ["rescue"]
-        again = result_of(world.ansible(*call, "state=present login=console").stdout)
-        assert again["changed"] is False
-
-        refused = world.ansible(*call, "state=absent")
-        assert refused.returncode != 0 and "force=true" in refused.stdout, refused.stdout
-        done = world.ansible(*call, "state=absent force=true")
-        assert done.returncode == 0 and result_of(done.stdout)["running"] == "installed", done.stdout
-        assert [boot.kind for boot in host.machine.boots] == ["rescue", "installed"]
