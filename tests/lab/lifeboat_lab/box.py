@@ -56,9 +56,14 @@ class Systems(NamedTuple):
 
 @dataclass
 class BoxFaults(Faults):
-    """As those of a machine, and boot_time: so many seconds pass after power-on before the kernel starts; nobody answers then."""
+    """As those of a machine, and two of a box.
+
+    boot_time: so many seconds pass after power-on before the kernel starts; nobody answers then.
+    silent: when the power is cut, connections stay open and say nothing more, as those of a real server; else they are reset.
+    """
 
     boot_time: float = 0
+    silent: bool = False
 
 
 class Box(Server):
@@ -147,7 +152,7 @@ class Box(Server):
     def _stop(self) -> None:
         if not self.running:
             return
-        self._send(order="cut")
+        self._send(order="cut", silent=self.faults.silent)
         with self._changed:
             if not self._changed.wait_for(lambda: not self.running, START_SECONDS):
                 raise LabError(f"{self.name} did not end within {START_SECONDS:g} s.")

@@ -13,7 +13,8 @@ when whoever started the holder ends, even by SIGKILL. All mounts are in namespa
 
 The holder reads orders on its standard input, one JSON object a line:
 
-    {"order": "start", "number": N, "boot": {…, see Boot}}   {"order": "cut"}   {"order": "soft_off"}   {"order": "read", "path": P}
+    {"order": "start", "number": N, "boot": {…, see Boot}}   {"order": "cut", "silent": BOOL}   {"order": "soft_off"}
+    {"order": "read", "path": P}
 
 and writes what happens to its standard output: {"event": "ended", "number": N, "how": "cut"|"reboot"|"off"|"failed", "text": …},
 {"event": "up", "number": N, "pid": P} when process 1 runs, {"event": "file", "data": BASE64 or null} for "read".
@@ -57,6 +58,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHUTDOWN_SECONDS = 5.0  # what still runs so long after SIGTERM is killed
 RESPAWN_SECONDS = 1.0
 BLOCK = 65536
+SOFT_OFF, CUT, SILENT_CUT = b"s", b"c", b"q"  # from the holder to a boot
+MOST_PASSED = 200  # descriptors in one message; Linux takes 253
 EXIT_REBOOT, EXIT_OFF, EXIT_CUT = 10, 11, 12
 HOW = {EXIT_REBOOT: "reboot", EXIT_OFF: "off", EXIT_CUT: "cut"}
 
@@ -148,7 +151,8 @@ class Holder:
         self.disk = f"{directory}/disk"
         self.root = f"{directory}/root"
         self.tree: str | None = None  # of the installed system
-        self.boot: tuple[int, int, int, int] | None = None  # number, pid, pidfd, control pipe
+        self.boot: tuple[int, int, int, socket.socket] | None = None  # number, pid, pidfd, and what it is controlled by
+        self.dead: list[int] = []  # connections to systems that are no more, which say nothing more
         self.selector = selectors.DefaultSelector()
         unshare(NEWNS)
         mount("none", "/", flags=RECURSIVE | PRIVATE)
@@ -168,7 +172,7 @@ class Holder:
                     continue
                 data = os.read(0, BLOCK)
                 if not data:
-                    self._cut()
+                    self._cut(False)
                     return 0
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
@@ -178,26 +182,26 @@ class Holder:
         if order["order"] == "start":
             self._start(order["number"], Boot(**order["boot"]))
         elif order["order"] == "cut":
-            self._cut()
+            self._cut(order["silent"])
         elif order["order"] == "soft_off" and self.boot:
-            os.write(self.boot[3], b"s")
+            self.boot[3].send(SOFT_OFF)
         elif order["order"] == "read":
             tell(event="file", data=self._read(order["path"]))
 
     def _start(self, number: int, boot: Boot) -> None:
         if boot.kind == "installed":
             self.tree = boot.tree
-        inner, control = os.pipe()
+        inner, control = socket.socketpair()
         pid = fork_child(run_boot, self, number, boot, inner, control)
-        os.close(inner)
+        inner.close()
         pidfd = os.pidfd_open(pid)
         self.selector.register(pidfd, selectors.EVENT_READ)
         self.boot = number, pid, pidfd, control
 
-    def _cut(self) -> None:
+    def _cut(self, silent: bool) -> None:
         if self.boot:
-            with contextlib.suppress(BrokenPipeError):  # it has just ended by itself
-                os.write(self.boot[3], b"c")
+            with contextlib.suppress(OSError):  # it has just ended by itself
+                self.boot[3].send(SILENT_CUT if silent else CUT)
             self._ended()
 
     def _ended(self) -> None:
@@ -209,7 +213,10 @@ class Holder:
         code = os.waitstatus_to_exitcode(status)
         self.selector.unregister(pidfd)
         os.close(pidfd)
-        os.close(control)
+        control.setblocking(False)
+        with control, contextlib.suppress(BlockingIOError):
+            while (received := socket.recv_fds(control, 1, MOST_PASSED))[0]:
+                self.dead += received[1]
         tell(event="ended", number=number, how=HOW.get(code, "failed"), text=f"exit code {code}")
 
     def _read(self, path: str) -> str | None:
@@ -231,9 +238,9 @@ def tell(**event: Any) -> None:
 # ------------------------------------------------------------------------------------------------------------------- boot
 
 
-def run_boot(holder: Holder, number: int, boot: Boot, control: int, theirs: int) -> int:
+def run_boot(holder: Holder, number: int, boot: Boot, control: socket.socket, theirs: socket.socket) -> int:
     """Be one boot. Return how it ended."""
-    os.close(theirs)
+    theirs.close()
     holder.selector.close()
     listener = socket.socket()  # before the network namespace is left, to which it belongs for ever
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -256,20 +263,23 @@ def run_boot(holder: Holder, number: int, boot: Boot, control: int, theirs: int)
                 relay.cut()
                 code = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
                 return {-signal.SIGHUP: EXIT_REBOOT, -signal.SIGINT: EXIT_OFF}.get(code, 1)  # reboot(2) in a PID namespace
-            letter = os.read(control, 1)
-            if letter == b"s":
+            letter = control.recv(1)
+            if letter == SOFT_OFF:
                 if init:
                     os.kill(init, OFF)
                 continue
             # The power is cut. First the connections, so that nothing of what dies is heard.
-            relay.cut()
+            if letter == SILENT_CUT:
+                relay.pass_on(control)
+            else:
+                relay.cut()
             if init:
                 os.kill(init, signal.SIGKILL)
                 os.waitpid(init, 0)
             return EXIT_CUT
 
 
-def start_system(holder: Holder, boot: Boot, listener: socket.socket, control: int) -> int:
+def start_system(holder: Holder, boot: Boot, listener: socket.socket, control: socket.socket) -> int:
     """Make the namespaces and start process 1; return its pid."""
     unshare(NEWNS | NEWNET | NEWUTS | NEWIPC | NEWCGROUP)
     network()
@@ -282,7 +292,7 @@ def start_system(holder: Holder, boot: Boot, listener: socket.socket, control: i
         file.write("".join("{} {} {}\n".format(clock, *divmod(-now, 10**9))
                            for clock, now in (("monotonic", monotonic), ("boottime", boottime))))
     unshare(NEWPID)
-    return fork_child(run_init, holder.root, boot, (listener.fileno(), control))
+    return fork_child(run_init, holder.root, boot, (listener.fileno(), control.fileno()))
 
 
 def network() -> None:
@@ -382,6 +392,14 @@ class Relay:
         self.listener.close()
         for outer in [*self.waiting, *self.outer]:
             reset(outer)
+
+    def pass_on(self, control: socket.socket) -> None:
+        """Leave all connections open, in the hands of a process that neither reads nor writes them."""
+        self.listener.close()
+        outer = [sock.fileno() for sock in (*self.waiting, *self.outer)]
+        while outer:
+            socket.send_fds(control, [b"x"], outer[:MOST_PASSED])
+            del outer[:MOST_PASSED]
 
     def _take(self, outer: socket.socket) -> None:
         outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

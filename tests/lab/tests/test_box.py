@@ -180,6 +180,24 @@ def test_a_reset_is_as_abrupt_as_a_power_cut(box: Box, key: Key) -> None:
     assert run(box, key, "cat /root/heard") == ""
 
 
+def test_a_power_cut_can_be_silent(box: Box, key: Key) -> None:
+    """As that of a real server: who is connected hears nothing, for ever; who comes anew is answered by the new system."""
+    box.faults.silent = True
+    box.power_on()
+    run(box, key, "true")
+    with socket.create_connection((box.address, box.port), PATIENCE) as client:
+        assert client.recv(100).startswith(b"SSH-")
+        box.reset(Installed())
+        box.wait_for_boot(2, PATIENCE)
+        run(box, key, "true")
+        client.settimeout(1)
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+        client.sendall(b"SSH-2.0-client\r\n")
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+
+
 def first_words(box: Box, seconds: float) -> str:
     """What a client sees: the banner, or how it ended."""
     try:
