@@ -12,10 +12,11 @@ of this, so a client has to survive both.
 
 from __future__ import annotations
 
+import random
 import time
 import typing as t
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 # How long a task is in a state that no documentation has.
 UNKNOWN_STATE_SECONDS = 2.0
@@ -30,9 +31,10 @@ class Unkind:
     queue_seconds: how much longer a task waits before it begins, in the provider's word for that.
     list_lag: seconds until a new task is shown, in lists and by its id.
     setting_lag: seconds until what was written is read back; it takes effect at once.
-    boot_lag: seconds in which a boot still follows the settings of before.
+    boot_lag: seconds in which a boot still follows the boot option of before; a key is another thing.
     ignored_writes: how many more settings are written with success and never applied.
-    lost_answers: how many more requests that change something are carried out, while the connection breaks.
+    lost_answers: how many more requests that begin a job are carried out, while the connection breaks.
+    no_null: null is refused where it is written.
     answer_seconds: how long each answer takes.
     conflict: what is asked for while a task is open is refused (409).
     text_ids: ids are text. unordered: lists have no order. unknown_state: a state that a task has for a while before it begins.
@@ -47,6 +49,7 @@ class Unkind:
     ignored_writes: int = 0
     lost_answers: int = 0
     answer_seconds: float = 0.0
+    no_null: bool = False
     conflict: bool = False
     text_ids: bool = False
     unordered: bool = False
@@ -102,3 +105,94 @@ class Past:
             if written_at > moment:
                 seen.update(before)
         return seen
+
+
+# Mixtures of it
+
+OVH = ("ovh_dedicated", "ovh_vps")
+SOFTLAYER = ("softlayer", "softlayer_hardware")
+PROVIDERS = ("openstack", *OVH, *SOFTLAYER)
+DIRECTIONS = ("enter", "leave")
+
+# What an API may do, singly: by name, at which providers, and the values of Unkind that are drawn from. A boot takes 2 s there, and a
+# list or a setting that lags does so for 2 to 3 s.
+QUIRKS: dict[str, tuple[Sequence[str], Mapping[str, Sequence[t.Any]]]] = {
+    "queue": (PROVIDERS, {"queue_seconds": (4.0, 7.0)}),
+    "late-list": (PROVIDERS, {"list_lag": (2.0, 3.0)}),
+    "late-setting": (("openstack", *OVH), {"setting_lag": (2.0, 3.0)}),
+    "late-boot-option": (("ovh_dedicated",), {"boot_lag": (3.0,)}),
+    "ignored-write": (OVH, {"ignored_writes": (1,)}),
+    "lost-answer": (PROVIDERS, {"lost_answers": (1,)}),
+    "no-null": (("ovh_dedicated",), {"no_null": (True,)}),
+    "slow-answers": (PROVIDERS, {"answer_seconds": (0.7, 1.5)}),
+    "conflict": (("ovh_dedicated",), {"conflict": (True,)}),
+    "text-ids": ((*OVH, *SOFTLAYER), {"text_ids": (True,)}),
+    "no-order": (PROVIDERS, {"unordered": (True,)}),
+    "unknown-state": (PROVIDERS, {"unknown_state": ("planned",)}),
+    "early-done": (PROVIDERS, {"early_seconds": (3.0,)}),
+    "new-fields": (PROVIDERS, {"new_fields": ({"brandNew": {"a": [1, None]}},)}),
+    "null-task": (OVH, {"null_fields": (("comment", "startDate", "lastUpdate", "date", "progress"),)}),
+    "missing-task": (OVH, {"missing_fields": (("comment", "function", "startDate", "date", "progress", "type"),)}),
+    "null-server": (("ovh_dedicated", "openstack"), {"null_fields": (
+        ("noIntervention", "powerState", "state", "OS-EXT-STS:power_state", "OS-SRV-USG:launched_at"),)}),
+    "missing-server": (("openstack", *OVH, *SOFTLAYER), {"missing_fields": (
+        ("iam", "state", "powerState", "keymap", "zone", "fault", "OS-EXT-STS:power_state", "lastTransaction"),)}),
+    "hidden-key": (("ovh_dedicated",), {"missing_fields": (("rescueSshKey",),)}),
+}
+# What stands behind the address: what is drawn for it.
+SERVERS = ("plain", "penalties", "slow-banner", "rsa", "ecdsa")
+# Whether the user can log in to the installed system, and how a reboot is asked for.
+WAYS = ("soft", "hard", "locked-out")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What one test is up against.
+
+    direction: in which the API is unkind. quirks: names of QUIRKS with the fields of Unkind that they set. server: one of SERVERS.
+    way: one of WAYS.
+    """
+
+    provider: str
+    direction: str
+    quirks: Mapping[str, Mapping[str, t.Any]]
+    server: str = "plain"
+    way: str = "hard"
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """It in words, as the name of a test."""
+        words = [f"{name}:{value:g}" if isinstance(value, float) else name
+                 for name, fields in self.quirks.items() for value in fields.values()]
+        seed = [] if self.seed is None else [str(self.seed)]
+        return "-".join([*seed, self.provider, self.direction, self.server, self.way, *(words or ["kind"])])
+
+    @property
+    def unkind(self) -> Unkind:
+        """All of it at once, a new object each time."""
+        merged: dict[str, t.Any] = {}
+        for fields in self.quirks.values():
+            for name, value in fields.items():
+                merged[name] = (*merged.get(name, ()), *value) if name in ("null_fields", "missing_fields") else value
+        return Unkind(**merged)
+
+    def without(self, impossible: t.Callable[[Mixture, str], bool]) -> Mixture:
+        """It, without the quirks of which that is said. The others stay as they are."""
+        return replace(self, quirks={name: fields for name, fields in self.quirks.items() if not impossible(self, name)})
+
+
+def singly() -> list[Mixture]:
+    """Each quirk alone, at each provider that may have it, in each direction."""
+    return [Mixture(provider, direction, {name: {field_name: values[-1] for field_name, values in QUIRKS[name][1].items()}})
+            for name, (providers, _values) in QUIRKS.items() for provider in providers for direction in DIRECTIONS]
+
+
+def draw(seed: int) -> Mixture:
+    """The mixture of a seed: the same one each time."""
+    dice = random.Random(seed)
+    provider = dice.choice(PROVIDERS)
+    possible = [name for name, (providers, _values) in QUIRKS.items() if provider in providers]
+    quirks = {name: {field_name: dice.choice(values) for field_name, values in QUIRKS[name][1].items()}
+              for name in sorted(dice.sample(possible, dice.choice((1, 2, 3, 4, 5))))}
+    return Mixture(provider, dice.choice(DIRECTIONS), quirks, dice.choice(SERVERS), dice.choice(WAYS), seed)

@@ -184,6 +184,17 @@ def test_ovh_a_conflict(at_ovh):
     at_ovh.set()
 
 
+def test_ovh_null_is_refused(at_ovh):
+    if at_ovh.tasks == "tasks":
+        # Nothing there that is written may be null.
+        return
+    at_ovh.client.put(at_ovh.path, bootId=None)
+    at_ovh.server.unkind = Unkind(no_null=True)
+    with pytest.raises(ovh.exceptions.BadParametersError):
+        at_ovh.client.put(at_ovh.path, bootId=None)
+    at_ovh.client.put(at_ovh.path, bootId=1)
+
+
 def test_ovh_ids_order_states_and_fields(at_ovh):
     at_ovh.server.unkind = Unkind(text_ids=True, unordered=True, unknown_state="planned", null_fields=["displayName", "noIntervention",
                                   "comment", "progress"], missing_fields=["keymap", "rescueSshKey"], new_fields={"brandNew": [1]})

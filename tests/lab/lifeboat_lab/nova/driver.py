@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 import typing as t
@@ -28,6 +29,8 @@ class Lab:
     queue_seconds: t.ClassVar[dict[str, float]] = {}
     early_seconds: t.ClassVar[dict[str, float]] = {}
     power_url: str | None = None
+    _waiting: t.ClassVar[dict[str, queue.Queue[tuple[str, t.Any, dict[str, t.Any]]]]] = {}
+    _one_at_a_time = threading.Lock()
     ended = threading.Event()
 
     @classmethod
@@ -35,10 +38,19 @@ class Lab:
         """Say what a machine has to do now; raise where the lab says that it did not."""
         late = cls.early_seconds.get(instance.uuid)
         if late:
-            timer = threading.Timer(late, cls._post, (event, instance), more)
+            waiting = cls._waiting.setdefault(instance.uuid, queue.Queue())
+            waiting.put((event, instance, more))
+            timer = threading.Timer(late, cls._tell_next, (waiting,))
             timer.daemon = True
             timer.start()
         else:
+            cls._post(event, instance, **more)
+
+    @classmethod
+    def _tell_next(cls, waiting: queue.Queue[tuple[str, t.Any, dict[str, t.Any]]]) -> None:
+        """Say what has waited longest: two that were to be told a moment apart keep their order."""
+        with cls._one_at_a_time:
+            event, instance, more = waiting.get_nowait()
             cls._post(event, instance, **more)
 
     @classmethod

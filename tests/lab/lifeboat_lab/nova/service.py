@@ -290,7 +290,7 @@ class Veil:
             response = self._ask(environ)
             if before:
                 self._before[server].append((time.monotonic(), before))
-            if server and unkind.takes("lost_answers"):
+            if rest == "/action" and unkind.takes("lost_answers"):
                 response = Response("502 Bad Gateway", [("Content-Type", "text/html")], b"<h1>Lost by the lab</h1>")
         else:
             response = self._ask(environ)

@@ -231,7 +231,7 @@ class OvhApi:
                 answer = self._carry_out(request._replace(faults=faults))
             if spoiler is not None:
                 answer = self._spoilt(spoiler.kind)
-            elif _changes_something(request) and unkind.takes("lost_answers"):
+            elif _begins_job(request) and unkind.takes("lost_answers"):
                 answer = None
         self._write_log(Call(started, request.method, request.target, _redacted(request),
                              answer.status if answer else None, "+".join(fault.kind for fault in faults) or None,
@@ -305,9 +305,10 @@ class OvhApi:
                     stream.write(json.dumps(asdict(call)) + "\n")
 
 
-def _changes_something(request: Request) -> bool:
-    """Whether a request changes a server."""
-    return request.method != "GET" and not re.search("/(authenticationSecret|getConsoleUrl)$", request.path)
+def _begins_job(request: Request) -> bool:
+    """Whether a request makes a task: it must not be made twice."""
+    return ((request.method == "PUT" and request.path.startswith("/vps/"))
+            or (request.method == "POST" and bool(re.search("/(reboot|start|stop)$", request.path))))
 
 
 def _redacted(request: Request) -> t.Any:

@@ -174,7 +174,7 @@ class Server:
 
     def armed(self) -> BootEntry:
         """What the next boot will be; asking changes nothing."""
-        boot_id = self._at_boot()["bootId"]
+        boot_id = self._past.seen({"bootId": self.bootId}, self.unkind.boot_lag)["bootId"]
         for entry in self.boots:
             if entry.bootId == boot_id:
                 return entry
@@ -184,10 +184,6 @@ class Server:
     def busy(self) -> bool:
         """Whether a task has not ended."""
         return any(task.status not in ENDED for task in self.tasks.values())
-
-    def _at_boot(self) -> dict[str, t.Any]:
-        """The settings that a boot follows."""
-        return self._past.seen({"bootId": self.bootId, "rescueSshKey": self.rescueSshKey}, self.unkind.boot_lag)
 
     def next_boot(self) -> NextBoot:
         """The machine boots now: what does it come up in? To be called once for each boot.
@@ -254,7 +250,7 @@ class DedicatedServers:
                 kind = "poweroff"
             elif entry.bootType == "rescue" and entry.kernel != "ipxe-shell":
                 kind = "windows" if "win" in entry.kernel.lower() else "rescue"
-            key = server._at_boot()["rescueSshKey"] or None if kind == "rescue" else None
+            key = server.rescueSshKey or None if kind == "rescue" else None
             password = None
             if kind in ("rescue", "windows"):
                 password = None if key else secrets.token_urlsafe(12)
@@ -280,6 +276,8 @@ class DedicatedServers:
     def _change_server(self, request: Request, name: str) -> t.Any:
         server, changes = self._find(name), request.data()
         check_fields(changes, _WRITABLE)
+        if server.unkind.no_null and None in changes.values():
+            raise ApiError(400, "[null] Given data is not valid", **{"class": "Client::BadRequest"})
         if server.unkind.conflict and server.busy:
             raise ANSWERS["409"]()
         if changes.get("state", "ok") not in SERVER_STATES:
