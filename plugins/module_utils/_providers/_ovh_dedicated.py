@@ -58,8 +58,12 @@ class OvhDedicated(Ovh):
 
     def read_server(self, name: str) -> Server:
         data = self._read(name)
-        return Server(name=name, address=data["ip"], boot=None if data.get("bootId") is None else str(data["bootId"]),
-                      settings={setting: data.get(setting) for setting in self.facts.settings})
+        settings = {setting: data.get(setting) for setting in self.facts.settings}
+        boot_id = settings["bootId"]
+        if boot_id is not None:
+            # Where it is shown as text, it is written as a number all the same.
+            settings["bootId"] = int(boot_id)
+        return Server(name=name, address=data["ip"], boot=None if boot_id is None else str(boot_id), settings=settings)
 
     def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
         types = {value: key for key, value in _KINDS.items()}
@@ -114,12 +118,15 @@ class OvhDedicated(Ovh):
 
     def same_setting(self, setting: str, one: t.Any, other: t.Any) -> bool:
         # What is cleared by "" may be read back as null.
-        return (one or None) == (other or None) if setting in ("rescueSshKey", "rescueMail") else one == other
+        if setting in ("rescueSshKey", "rescueMail"):
+            return (one or None) == (other or None)
+        # Where it was null before, it is restored by false and read back as that.
+        return one == other or (setting == "noIntervention" and other is None and one is False)
 
     def write_settings(self, name: str, changes: t.Mapping[str, t.Any]) -> None:
-        # A string is cleared by "": null is not known to clear it.
-        body: dict[str, t.Any] = {key: "" if value is None and key in ("rescueSshKey", "rescueMail") else value
-                                  for key, value in changes.items()}
+        # A string is cleared by "": null is not known to clear it. A flag does not take null.
+        empty = {"rescueSshKey": "", "rescueMail": "", "noIntervention": False}
+        body: dict[str, t.Any] = {key: empty.get(key) if value is None else value for key, value in changes.items()}
         self._call("put", self._path(name), **body)
 
     def reboot_mark(self, name: str) -> t.Any:

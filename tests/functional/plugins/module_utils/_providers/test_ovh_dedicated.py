@@ -27,6 +27,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_de
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.ovh_api import MailOptions, OvhApi, Server, boot_entries
+from lifeboat_lab.unkind import Unkind
 from lifeboat_lab.waiting import until
 
 NAME = "ns100001.ip-192-0-2.eu"
@@ -212,6 +213,32 @@ def test_a_key_is_cleared_and_known_as_cleared(provider, server, empty, null_cle
     assert provider.same_setting("rescueSshKey", None, now) and provider.same_setting("rescueSshKey", "", now)
     assert not provider.same_setting("rescueSshKey", KEY, now)
     assert not provider.same_setting("monitoring", False, None)
+
+
+def test_a_boot_option_that_is_shown_as_text_is_written_as_a_number(provider, server):
+    server.unkind = Unkind(text_ids=True)
+    before = provider.read_server(NAME)
+    assert (before.boot, before.settings["bootId"]) == ("1", 1)
+    option = provider.choose(NAME, "rescue")
+    provider.write_settings(NAME, provider.boot_settings(option))
+    found = provider.read_server(NAME)
+    assert found.boot == option.id and provider.same_setting("bootId", found.settings["bootId"], int(option.id))
+    provider.write_settings(NAME, {"bootId": before.settings["bootId"]})
+    assert server.bootId == 1
+
+
+def test_a_flag_that_was_null_is_restored(provider, server):
+    server.unkind = Unkind(null_fields=["noIntervention"])
+    before = provider.read_server(NAME).settings["noIntervention"]
+    assert before is None
+    server.unkind = Unkind()
+    provider.write_settings(NAME, {"noIntervention": True})
+    assert not provider.same_setting("noIntervention", True, before)
+    provider.write_settings(NAME, {"noIntervention": before})
+    assert server.noIntervention is False
+    assert provider.same_setting("noIntervention", provider.read_server(NAME).settings["noIntervention"], before)
+    # That it is not shown is no sign that it is not set.
+    assert not provider.same_setting("noIntervention", None, False)
 
 
 def test_what_is_wanted_of_a_server_in_rescue(provider):
