@@ -1,0 +1,537 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Entering and leaving while the provider's API and the server's sshd are unkind, by the vendors' own clients, on boxes.
+
+Each cell is one server with one mixture of unkindness (see lifeboat_lab.unkind), there and back; all cells of a run wait at the same
+time. What is asserted is what must be true whatever the API does. Seeds are fixed; LIFEBOAT_UNKIND=N draws N new ones instead, and
+LIFEBOAT_UNKIND=seeds:1,2,3 takes those.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import types
+import typing as t
+
+import pytest
+
+from lifeboat_lab.accounts import accounts
+from lifeboat_lab.box import Box, Systems
+from lifeboat_lab.images import File
+from lifeboat_lab.machine import Installed, Rescue
+from lifeboat_lab.ovh_api import OvhApi
+from lifeboat_lab.softlayer_api import SoftLayerApi
+from lifeboat_lab.unkind import DIRECTIONS, QUIRKS, Mixture, Unkind, draw, singly
+from lifeboat_lab.waiting import until
+
+# As a person has set them who has no ten minutes, and still long enough for a busy machine to boot a box in them.
+LIMITS = {"connect_timeout": 3.0, "soft_timeout": 15.0, "boot_timeout": 45.0, "wait_timeout": 120.0}
+# The last of them is that of the wait for the server. What an API is waited for before that comes on top.
+API_SECONDS = 30.0
+BOOT_SECONDS = 2.0
+BANNER_SECONDS = 4.0
+# After a call has ended, what it asked for and did not wait for would come within this.
+SETTLE_SECONDS = 3.0
+AT_A_TIME = 32
+OPENSTACK_AT_A_TIME = 8  # a project there has ten servers at most
+
+
+class SlowBanner:
+    """In front of a server's port 22: it takes connections at once, and lets the other side speak only so many seconds later."""
+
+    def __init__(self, server, seconds):
+        self.server, self.seconds = server, seconds
+        self.listener = socket.socket()
+        self.listener.bind((server.address, 0))
+        self.listener.listen(64)
+        self.address, self.port = self.listener.getsockname()
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def close(self):
+        # Closing alone does not wake who waits in accept().
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def _take(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._carry, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _carry(self, outer):
+        try:
+            inner = socket.create_connection((self.server.address, self.server.port), 5)
+        except OSError:
+            outer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            outer.close()
+            return
+        inner.settimeout(None)
+        back = threading.Thread(target=self._copy, args=(outer, inner, 0.0), daemon=True)
+        back.start()
+        self._copy(inner, outer, self.seconds)
+        back.join()
+        for end in (inner, outer):
+            end.close()
+
+    @staticmethod
+    def _copy(one, other, delay):
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                time.sleep(delay)
+                delay = 0.0
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def key_pair(path, kind="ed25519"):
+    """Make a pair by ssh-keygen; return the public line."""
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", path.name, "-f", str(path)], check=True, stdin=subprocess.DEVNULL)
+    return pathlib.Path(f"{path}.pub").read_text().strip()
+
+
+class Controllers:
+    """What makes calls of modules; see caller.py. Nothing of the person's own settings reaches it."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        directory.mkdir()
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "OVH_", "SL_", "PYTHON", "SSH_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, str(pathlib.Path(__file__).with_name("caller.py"))], stdin=subprocess.PIPE, text=True,
+            env={**clean, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(directory)})
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def call(self, module, params, limit):
+        """Make a call, wait for its end, return its answer."""
+        with self._lock:
+            self._count += 1
+            answer = self.directory / f"{self._count}.json"
+            self.process.stdin.write(json.dumps({"module": module, "params": params, "answer": str(answer)}) + "\n")
+            self.process.stdin.flush()
+        until(answer.exists, limit, f"{module} did not end within {limit:g} s", every=0.1)
+        return json.loads(answer.read_text())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One test. prepare: called with the cell before it begins. limits, boot_seconds: other ones than usual.
+
+    fault: where the product cannot do it yet, which fault that is. takes: what it takes out of drawn mixtures then: `quirk` (the first
+    of its own, where all of them meet), `way` (its way, where it meets its server), or nothing.
+    """
+
+    mixture: Mixture
+    fault: str = ""
+    takes: str = "quirk"
+    limits: t.Mapping[str, float] = dataclasses.field(default_factory=dict)
+    boot_seconds: float = BOOT_SECONDS
+    prepare: t.Callable[[t.Any], None] = lambda cell: None
+
+    @property
+    def name(self):
+        return f"{self.fault.split(':')[0]}-{self.mixture.name}" if self.fault else self.mixture.name
+
+    def without(self, mixture):
+        """A drawn mixture without what this fault makes impossible."""
+        mine = self.mixture
+        if self.takes == "way" and (mine.server, mine.way) == (mixture.server, mixture.way):
+            return dataclasses.replace(mixture, way="hard")
+        if self.takes == "quirk" and mine.quirks and (mine.provider, mine.direction) == (mixture.provider, mixture.direction) \
+                and set(mine.quirks) <= set(mixture.quirks):
+            first = next(iter(mine.quirks))
+            return mixture.without(lambda _mixture, name: name == first)
+        return mixture
+
+
+class Cell:
+    """One server with its mixture, and all that happened there. limits: other ones than LIMITS."""
+
+    def __init__(self, mixture, bench, number, limits=None, boot_seconds=BOOT_SECONDS):
+        self.mixture, self.bench = mixture, bench
+        self.limits = {**LIMITS, **(limits or {})}
+        self.account = bench.account(mixture.provider)
+        self.directory = bench.directory / f"cell{number}"
+        self.directory.mkdir()
+        self.began = time.monotonic()
+        self.story = []
+        self.stack = contextlib.ExitStack()
+        self.sessions = self.directory / "sessions"
+        self.user_key = self.directory / "user_key"
+        public = key_pair(self.user_key)
+        files = {"/root/.ssh/authorized_keys": File(f"{public}\n".encode(), 0o600)}
+        self.host_keys = []  # of the rescue systems that are still to boot, where it is not to have new ones of the usual kinds
+        systems = Systems("trixie", "trixie") if mixture.server == "penalties" else Systems()
+        if mixture.server in ("rsa", "ecdsa"):
+            kind = mixture.server
+            (private, line), *others = bench.host_keys(kind)
+            self.host_keys = [{kind: other} for other, _public in others]
+            files[f"/etc/ssh/lab_{kind}"] = File(private.encode(), 0o600)
+            files["/etc/ssh/sshd_config.d/lab_keys.conf"] = File(f"HostKey /etc/ssh/lab_{kind}\n".encode())
+        self.box = self.stack.enter_context(Box(f"cell{number}", self.directory / "box", next_boot=self.next_boot, files=files,
+                                                systems=systems, images=None))
+        self.box.faults.boot_time = boot_seconds
+        installed_keys = [line] if self.host_keys else self.box.host_keys
+        # What the API and the controller see of the server.
+        self.machine = self.box
+        if mixture.server == "slow-banner":
+            front = SlowBanner(self.box, BANNER_SECONDS)
+            self.stack.callback(front.close)
+            self.machine = types.SimpleNamespace(address=front.address, port=front.port, reset=self.box.reset,
+                                                 power_on=self.box.power_on, power_off=self.box.power_off)
+        self.known_hosts = self.directory / "known_hosts"
+        place = f"[{self.machine.address}]:{self.machine.port}" if self.machine.port != 22 else self.machine.address
+        self.known_hosts.write_text("".join(f"{place} {line}\n" for line in installed_keys))
+        self.server = self.account.add(number, f"cell{number}", self.machine)
+        if mixture.provider == "ovh_dedicated":
+            self.server.rescueMail, self.server.rescueSshKey = "someone@example.org", "ssh-ed25519 AAAA mine"
+        self.before = self.settings()
+        self.box.power_on(Installed())
+        until(lambda: self.box.pid, 30)
+
+    def next_boot(self):
+        """What the API has the box boot."""
+        boot = self.server.next_boot()
+        self.tell(f"boots {boot.kind}")
+        if boot.kind != "rescue":
+            return Installed()
+        key = getattr(boot, "ssh_key", None)
+        return Rescue(authorized_keys=(key,) if key else (), password=boot.password,
+                      host_keys=self.host_keys.pop() if self.host_keys else None)
+
+    def close(self):
+        self.stack.close()
+        if self.mixture.provider == "openstack":
+            self.account.servers.pop(self.server.id)
+            self.account.nova.delete_server(self.server.id)
+
+    # -- what happened
+
+    def tell(self, text):
+        self.story.append(f"{time.monotonic() - self.began:6.1f} {text}")
+
+    def told(self):
+        """All that happened, for whoever has to understand it."""
+        return "\n".join([self.mixture.name, *self.story])
+
+    def demand(self, true, sentence):
+        assert true, f"{sentence}\n{self.told()}"
+
+    # -- the stand-ins' own state
+
+    def be(self, unkind):
+        """From now on, the API treats the server so."""
+        if self.mixture.provider == "openstack":
+            self.account.nova.be_unkind(self.server.id, unkind)
+        else:
+            self.server.unkind = unkind
+
+    @property
+    def calm(self):
+        """As kind as it ever becomes: what is refused once is refused again."""
+        return Unkind(no_null=self.mixture.unkind.no_null)
+
+    def settings(self):
+        """What the provider has set for the server, by its own state, and not by what its API says of it."""
+        if self.mixture.provider == "openstack":
+            shown = self.account.nova.show(self.server.id)
+            return {"status": shown["status"], "metadata": shown["metadata"]}
+        if self.mixture.provider == "ovh_vps":
+            return {"netbootMode": self.server.netbootMode}
+        if self.mixture.provider == "ovh_dedicated":
+            return {name: getattr(self.server, name) or None for name in (
+                "bootId", "rescueSshKey", "rescueMail", "monitoring", "noIntervention")}
+        return {}
+
+    def open_jobs(self):
+        """Whether the provider is still to do something."""
+        if self.mixture.provider == "openstack":
+            return self.account.nova.show(self.server.id)["OS-EXT-STS:task_state"] is not None
+        if self.mixture.provider in ("softlayer", "softlayer_hardware"):
+            return self.server.active is not None
+        return any(job.history[-1:] and job.history[-1][0] not in ("done", "ovhError", "error", "cancelled")
+                   for job in self.server.tasks.values())
+
+    def settle(self):
+        """Let what was asked for, and is not done yet, be done."""
+        until(lambda: not self.open_jobs(), 60, f"the provider is at work for ever\n{self.told()}", every=0.2)
+        unkind = self.mixture.unkind
+        waits = unkind.queue_seconds if self.mixture.provider.startswith("softlayer") else 0.0  # reboots there are no jobs
+        time.sleep(SETTLE_SECONDS + unkind.early_seconds + waits)
+
+    def kinds(self):
+        return [boot.kind for boot in self.box.boots]
+
+    # -- the controller
+
+    def params(self, **more):
+        mine = {"server": self.account.server_name(self.server), "rescue_port": self.machine.port, "session_dir": str(self.sessions),
+                "installed_host": self.machine.address, "installed_port": self.machine.port,
+                "installed_known_hosts_file": str(self.known_hosts), "reboot_method": "hard" if self.mixture.way == "hard" else "auto",
+                **self.limits, **self.bench.credentials(self.mixture.provider)}
+        if self.mixture.way != "locked-out":
+            mine.update(installed_user="root", installed_private_key_file=str(self.user_key))
+        return {**mine, **more}
+
+    def call(self, module="rescue_mode", **more):
+        boots = len(self.box.boots)
+        self.tell(f"calls {module} {more}")
+        answer = self.bench.controllers.call(module, self.params(**more), self.limits["wait_timeout"] + 120)
+        result = answer["result"]
+        for seconds, line in answer["lines"]:
+            self.tell(f"  after {seconds} s: {line}")
+        said = result["msg"] if result.get("failed") else f"running {result.get('running')}, fresh {result.get('fresh')}"
+        self.tell(f"  after {answer['seconds']} s: {said}")
+        self.demand(answer["seconds"] <= self.limits["wait_timeout"] + API_SECONDS, "It took longer than its time-outs")
+        if result.get("failed"):
+            restored = "its settings are restored" not in result["msg"] or self.settings() == self.before
+            self.demand(restored, "It says that the settings are restored, which they are not")
+            self.demand("This should not happen" not in result["msg"], "It says that this should not happen")
+            self.demand(result["failure"].get("state"), "It does not say what state the server is in")
+        return result, len(self.box.boots) - boots
+
+    @property
+    def records(self):
+        return list(self.sessions.rglob("session.json"))
+
+    def go(self, state, kind):
+        """One way, with the repetitions that it takes. kind: of the boot that it must end in."""
+        boots = len(self.box.boots)
+        result, _more = self.call(state=state)
+        if result.get("failed"):
+            if len(self.box.boots) > boots or self.settings() != self.before:
+                self.demand(self.records, "A call that failed has forgotten the server")
+            self.be(self.calm)
+            for _again in range(2):
+                self.settle()
+                result, _more = self.call(state=state)
+                if not result.get("failed"):
+                    break
+        self.demand(not result.get("failed"), "The same call again does not get there, though the API is kind by now")
+        runs = "rescue" if kind == "rescue" else "installed"
+        self.demand(self.kinds()[boots:][-1:] == [kind] and self.box.running, f"It says {runs}, and no new boot of it runs")
+        self.demand((result["running"], result["fresh"]) == (runs, True), "It does not say what runs")
+        self.settle()
+        # A reboot that comes up in the wrong system, because it was set too short a while ago, is not enough.
+        wrong = {"rescue": "installed", "installed": "rescue"}[kind]
+        enough = [[kind], [wrong, kind]] if self.mixture.unkind.boot_lag else [[kind]]
+        self.demand(self.kinds()[boots:] in enough, "More was rebooted than once, or it came after the end")
+        return result
+
+    def run(self):
+        """What the mixture's direction is about."""
+        if self.mixture.direction in DIRECTIONS:
+            self.there_and_back()
+        else:
+            self.be(self.mixture.unkind)
+            {"reboot": self.reboot, "netboot": self.netboot, "info": self.info}[self.mixture.direction]()
+
+    def reboot(self):
+        """The module reboot, once."""
+        result, reboots = self.call("reboot")
+        self.demand(result.get("failed") or (reboots == 1 and result["fresh"]), f"It says that it rebooted; {reboots} reboots were seen")
+
+    def netboot(self):
+        """The module netboot, into rescue and back."""
+        for boot, kind in (("rescue", "rescue"), ("harddisk", "harddisk")):
+            result, _reboots = self.call("netboot", boot=boot)
+            if not result.get("failed"):
+                self.demand(self.server.armed().bootType == kind, f"It says that it set {boot}, which is not set")
+        self.demand(self.settings() == self.before, "Not restored")
+
+    def info(self):
+        """The module rescue_mode_info, of a server that the user gave no address of."""
+        result, _reboots = self.call("rescue_mode_info", installed_host=None)
+        self.demand(result.get("failed") or result["address"] == self.machine.address, f"It looked at {result.get('address')!r}")
+
+    def there_and_back(self):
+        """Enter and leave."""
+        self.be(self.mixture.unkind if self.mixture.direction == "enter" else self.calm)
+        result = self.go("present", "rescue")
+        self.demand(self.ssh(result).returncode == 0, "The log-in that it tells does not let in")
+        self.be(self.mixture.unkind if self.mixture.direction == "leave" else self.calm)
+        self.go("absent", "installed")
+        self.be(Unkind())
+        self.demand(self.settings() == self.before, f"Not restored: {self.settings()}, and not {self.before}")
+        left = [path for path in self.sessions.rglob("*") if path.is_file() and not path.name.endswith("lock")]
+        self.demand(not left, f"Left on the controller: {left}")
+        keys = self.box.read("/root/.ssh/authorized_keys").decode().splitlines()
+        self.demand(keys == [pathlib.Path(f"{self.user_key}.pub").read_text().strip()], "A key is left in the installed system")
+        self.demand(not self.box.errors, f"The box: {self.box.errors}")
+
+    def ssh(self, result):
+        command = [*result["login"]["command"].split(), "-F", "none", "-o", "BatchMode=yes", "cat /run/lifeboat/session.json"]
+        return subprocess.run(command, capture_output=True, timeout=60, check=False)
+
+
+class Bench:
+    """Where cells run: APIs, controllers, a directory."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.stack = contextlib.ExitStack()
+        self.ovh = OvhApi(log_file=directory / "ovh.log")
+        self.ovh.credential.rules += [("GET", "/dedicated/server"), ("GET", "/vps"), ("POST", "/vps/*/getConsoleUrl")]
+        self.softlayer = SoftLayerApi(log_file=directory / "softlayer.log")
+        for served in (self.ovh, self.softlayer):
+            self.stack.enter_context(served)
+        self.controllers = Controllers(directory / "controllers")
+        self.stack.callback(self.controllers.close)
+        self._accounts = {}
+        self._host_keys = {}
+        self._lock = threading.Lock()
+        self._room = threading.Semaphore(OPENSTACK_AT_A_TIME)
+
+    def account(self, provider):
+        with self._lock:
+            if provider not in self._accounts:
+                account = accounts([provider], self.ovh, self.softlayer, self.directory)[provider]
+                self._accounts[provider] = self.stack.enter_context(account)
+            return self._accounts[provider]
+
+    def host_keys(self, kind):
+        """Four host keys of one kind, for all servers: making one takes seconds on a busy machine. (private, public line)."""
+        with self._lock:
+            if kind not in self._host_keys:
+                paths = [self.directory / f"{kind}{number}" for number in range(4)]
+                self._host_keys[kind] = [(path.read_text(), line) for path in paths if (line := key_pair(path, kind))]
+            return self._host_keys[kind]
+
+    def credentials(self, provider):
+        if provider == "openstack":
+            cloud = self._accounts[provider].nova.cloud("member")
+            return {"provider": provider, "openstack_auth": cloud["auth"], "openstack_region_name": cloud["region_name"]}
+        if provider.startswith("ovh"):
+            return {"provider": provider, "ovh_endpoint": self.ovh.url,
+                    **{f"ovh_{name}": value for name, value in self.ovh.credential.client_arguments().items()}}
+        url = self.softlayer.rest_url if provider.endswith("hardware") else self.softlayer.url
+        return {"provider": "softlayer", "softlayer_endpoint_url": url,
+                **{f"softlayer_{name}": value for name, value in self.softlayer.credential.client_arguments().items()}}
+
+    def run(self, case, number):
+        """Run one cell; return its story."""
+        with self._room if case.mixture.provider == "openstack" else contextlib.nullcontext():
+            cell = Cell(case.mixture, self, number, case.limits, case.boot_seconds)
+            try:
+                case.prepare(cell)
+                cell.run()
+                return cell.told()
+            finally:
+                cell.close()
+
+
+@pytest.fixture(scope="module")
+def running(request, tmp_path_factory):
+    """All cells of this run, begun at once: what they do is to wait."""
+    bench = Bench(tmp_path_factory.mktemp("unkind"))
+    cases = [item.callspec.params["case"] for item in request.session.items
+             if item.path == request.path and "case" in getattr(item, "callspec", types.SimpleNamespace(params={})).params]
+    # Those that take longest begin first.
+    cases.sort(key=lambda case: bool(case.fault), reverse=True)
+    with bench.stack, concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {case.name: pool.submit(bench.run, case, number) for number, case in enumerate(cases, 1)}
+
+
+def quirks(*names, **fields):
+    """Quirks by name with the last of their values, or with these."""
+    found = {name: {field: values[-1] for field, values in QUIRKS[name][1].items()} for name in names}
+    return {**found, **{name.replace("_", "-"): value for name, value in fields.items()}}
+
+
+def no_boot_id(cell):
+    """Nobody ever set what the server boots, which comes to the same as its disk."""
+    cell.server.bootId = None
+
+
+def no_address(cell):
+    cell.server.ip = None
+
+
+QUEUE = {"queue_seconds": 20.0}
+# What the product is known to do wrong, each with a cell that shows just it. The seeds below leave out what these make impossible, so
+# that a line that is removed here is asked for there.
+KNOWN = [
+    Case(Mixture("ovh_dedicated", "enter", quirks(queue=QUEUE), "slow-banner", "locked-out"),
+         "S1: silence counts as a reboot, and a second one is asked for", "way"),
+    Case(Mixture("softlayer", "enter", quirks("early-done"), "slow-banner", "locked-out"),
+         "S1: silence counts as a reboot, and a second one is asked for", "way"),
+    Case(Mixture("ovh_dedicated", "enter", quirks(queue={"queue_seconds": 3.0})),
+         "S1: a second reset comes after the rescue system was proved", "", {"boot_timeout": 10.0}, 8.0),
+    Case(Mixture("ovh_dedicated", "enter", quirks(queue={"queue_seconds": 25.0}), "penalties", "locked-out"),
+         "S2: log-ins that fail are refused, which counts as a reboot", "way"),
+    Case(Mixture("ovh_dedicated", "reboot", quirks(queue=QUEUE), "slow-banner", "locked-out"), "S3: silence counts as a reboot"),
+    Case(Mixture("ovh_dedicated", "leave", quirks("late-boot-option")), "S4: the rescue system boots once more and is called installed"),
+    Case(Mixture("openstack", "enter", quirks("late-setting")), "S6: a state that lags counts as a failed rescue, asked for again"),
+    Case(Mixture("openstack", "leave", quirks("late-setting")), "S6: a state that lags counts as a failed end of the rescue"),
+    *(Case(Mixture("ovh_dedicated", direction, quirks("lost-answer", "late-list")), "S6: asked for twice, because the list lags")
+      for direction in DIRECTIONS),
+    Case(Mixture("ovh_dedicated", "enter", quirks(queue=QUEUE)), "S8: a task that waits longer than a boot is asked for again", "",
+         {"boot_timeout": 8.0}),
+    Case(Mixture("ovh_dedicated", "leave", quirks("ignored-write")), "S11: reboots into rescue though the boot option was not applied"),
+    Case(Mixture("ovh_vps", "enter", quirks("ignored-write")), "S11: what was not applied is never asked for again", "quirk",
+         {"boot_timeout": 10.0, "wait_timeout": 15.0}),
+    Case(Mixture("ovh_vps", "leave", quirks("ignored-write")), "S11: says that settings are restored that were not applied", "quirk",
+         {"boot_timeout": 10.0, "wait_timeout": 15.0}),
+    Case(Mixture("ovh_dedicated", "netboot", quirks("ignored-write")), "S11: says that it is armed, and it is not"),
+    Case(Mixture("ovh_dedicated", "enter", quirks("hidden-key")), "S13: a key that is not shown is lost"),
+    Case(Mixture("ovh_dedicated", "enter", quirks("no-null")), "S13: where no boot option was ever set, there is no way out", "",
+         prepare=no_boot_id),
+    Case(Mixture("ovh_dedicated", "info", {}, way="locked-out"), "S14: without an address, this machine is looked at", prepare=no_address),
+]
+
+
+def possible(mixture):
+    """What is left of a drawn mixture without the known faults."""
+    for case in KNOWN:
+        mixture = case.without(mixture)
+    return mixture
+
+
+# Chosen so that each quirk is there at each provider that may have it, in each direction, and each kind of server at each provider.
+SEEDS = [
+    1, 3, 5, 9, 14, 17, 24, 51, 54, 71, 74, 75, 86, 95, 98, 114, 138, 195, 262, 332, 408, 686, 731, 744, 778, 999, 1518, 1865,
+    2502, 2758, 4765, 4818,
+]
+
+
+def drawn():
+    """The mixtures of this run."""
+    given = os.environ.get("LIFEBOAT_UNKIND", "")
+    if given == "singly":
+        return singly()
+    if given.startswith("seeds:"):
+        return [draw(int(seed)) for seed in given[6:].split(",")]
+    if given:
+        return [possible(draw(random.randrange(10**6))) for _number in range(min(int(given), 200))]
+    return [possible(draw(seed)) for seed in SEEDS]
+
+
+@pytest.mark.parametrize("case", [pytest.param(Case(mixture), id=mixture.name) for mixture in drawn()])
+def test_there_and_back(running, case):
+    print(running[case.name].result())
+
+
+@pytest.mark.parametrize("case", [
+    pytest.param(case, id=case.name, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=case.fault)) for case in KNOWN])
+def test_known_faults(running, case):
+    print(running[case.name].result())
