@@ -25,6 +25,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.prefix, "bin")
 SCRIPTS = ("lab", "dev", "bench")  # the directories below tests that hold programs
 IMAGES, ZOO = "lab images", "lab zoo"
+UNKIND = "tests/session/test_unkind.py"
+NEW_SEEDS = "40"  # drawn by `./dev test unkind`
 
 # One of each kind, for `./dev test quick`; of the tests of the other parts, those with the mark quick.
 QUICK_LINT = ("ruff", "mypy")
@@ -183,7 +185,19 @@ def functional(work: Workspace) -> list[Step]:
 
 def session(work: Workspace) -> list[Step]:
     """Entering, leaving and what goes wrong on the way, by whole calls, on boxes. Several at a time, for they mostly wait."""
-    return [*images(work), _pytest(work, "session", ["tests/session"], "--numprocesses=6", "--dist=worksteal", needs=[IMAGES])]
+    return [
+        *images(work),
+        # It runs all of its servers at a time by itself.
+        _pytest(work, "session unkind", [UNKIND], needs=[IMAGES]),
+        _pytest(work, "session", ["tests/session", f"--ignore={UNKIND}"], "--numprocesses=6", "--dist=worksteal", needs=[IMAGES]),
+    ]
+
+
+def unkind(work: Workspace) -> list[Step]:
+    """The session against mixtures that nobody has seen yet; each test is named by its seed."""
+    step = _pytest(work, "unkind", [f"{UNKIND}::test_there_and_back"], needs=[IMAGES])
+    drawn = os.environ.get("LIFEBOAT_UNKIND", NEW_SEEDS)
+    return [*images(work), dataclasses.replace(step, env={**step.env, "LIFEBOAT_UNKIND": drawn})]
 
 
 def e2e(work: Workspace) -> list[Step]:
@@ -241,4 +255,5 @@ def integration(work: Workspace) -> list[Step]:
 
 
 PARTS: dict[str, Callable[[Workspace], list[Step]]] = {
-    "e2e": e2e, "lab": lab, "session": session, "functional": functional, "unit": unit, "integration": integration, "lint": lint, "openstack-full": openstack_full}
+    "e2e": e2e, "lab": lab, "session": session, "functional": functional, "unit": unit, "integration": integration, "lint": lint,
+    "openstack-full": openstack_full, "unkind": unkind}
