@@ -55,6 +55,7 @@ class Guest:
         self.machine = machine
         self._workdir = workdir
         self._interpreter: subprocess.Popen[bytes] | None = None
+        self.product_since = 0  # the number of the boot since which the collection is in the machine's memory
         self.key = key or workdir / "key"
         if not key:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "zoo", "-f", str(self.key)], check=True)

@@ -10,6 +10,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from lifeboat_lab.images import Images, LabError
 from lifeboat_lab.machine import Machine, overlay, written
@@ -71,6 +72,17 @@ class There:
         self.layers = layers
         self.golden = golden
 
+    def set_aside(self) -> dict[int, list[tuple[int, int]]]:
+        """Return what has been written until now, as written() does, while it stays plugged in; new layers take what comes."""
+        # What the machine holds back goes to the disks first; they have it when they are read past its memory.
+        paths = " ".join(path for paths in self.devices.values() for path in paths.split())
+        self.guest.run(f"sync; for disk in {paths}; do blockdev --flushbufs $disk; done")
+        found = {}
+        for number, layer in self.layers.items():
+            found[number] = written(self.guest.machine.set_aside(f"d{number}", layer.with_name(f"{layer.stem}-next.qcow2")))
+            self.layers[number] = layer.with_name(f"{layer.stem}-next.qcow2")
+        return {number: extents for number, extents in found.items() if extents}
+
     def left(self) -> list[str]:
         """Return in sentences what differs in the machine from when the image was plugged in; none: nothing."""
         return same(self.before, snapshot(self.guest))
@@ -95,6 +107,7 @@ class Zoo:
         self._workdir = workdir
         self._say = say
         self._number = 0
+        self._kept: tuple[str, bool, There] | None = None
         self.machine = Machine("zoo", [], workdir / "machine", images=lab, hotplug=True, memory=768, resumes=True)
         self.guest = Guest(self.machine, workdir)
 
@@ -103,7 +116,7 @@ class Zoo:
         try:
             self._boot()
         except BaseException:
-            self.machine.close()
+            self.__exit__()
             raise
         return self
 
@@ -127,12 +140,24 @@ class Zoo:
                        "btrfs device scan --forget 2>/dev/null || true")  # where it has seen none, that is an error
 
     @contextlib.contextmanager
-    def plugged(self, name: str, active: bool = False) -> Iterator[There]:
+    def plugged(self, name: str, active: bool = False, shared: Literal["first", "second"] | None = None) -> Iterator[There]:
         """Plug in the image of that name, for writing too: what is written goes nowhere. Then take it out.
 
         active: the rescue system may assemble arrays and activate volume groups, as far as it finds them whole; there are
         rescue systems that do, and others. What is still mounted or mapped at the end is taken down first.
+        shared: when the block of the first ends well, the image stays plugged in, for the next one when that is its second:
+        the first must have left it as it was, and shown that by left() and set_aside().
         """
+        if self._kept:
+            kept_name, kept_active, there = self._kept
+            self._kept = None
+            if (kept_name, kept_active, "second") == (name, active, shared):
+                try:
+                    yield there
+                finally:
+                    self._take_out(there.layers, asked=sys.exc_info()[0] is None)
+                return
+            self._take_out(there.layers, asked=False)
         image = IMAGES[name]
         self._obey(active)
         golden = build.ensure([image], IMAGES, self._say)
@@ -141,6 +166,7 @@ class Zoo:
         place = self._workdir / f"{self._number}-{name}"
         place.mkdir()
         layers: dict[int, Path] = {}
+        keep = False
         try:
             for number in image.present:
                 disk = image.disks[number]
@@ -148,9 +174,14 @@ class Zoo:
                 self.machine.plug(f"d{number}", layer, bus=disk.bus, serial=image.serial(number), wwn=disk.wwn,
                                   bad_sectors=[offset // 512 for offset in disk.bad], paths=disk.paths)
                 layers[number] = layer
-            yield There(image, self.guest, self._wait_for(image), layers, golden)
+            there = There(image, self.guest, self._wait_for(image), layers, golden)
+            yield there
+            keep = shared == "first"
         finally:
-            self._take_out(layers, asked=sys.exc_info()[0] is None)
+            if keep:
+                self._kept = (name, active, there)
+            else:
+                self._take_out(layers, asked=sys.exc_info()[0] is None)
 
     def _wait_for(self, image: Image) -> dict[int, str]:
         """Return the paths of the disks when the machine has seen them and udev is done."""

@@ -14,7 +14,6 @@ and with listing and changed, or all_files and altered, which files are no longe
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any, NamedTuple
 
 from .describe import Image
@@ -56,15 +55,37 @@ Listings = list[tuple[str, str, dict[str, File]]]
 LOOK = r"""
 import json, os, re, subprocess
 
+# Programs are run only where there is something that they alone can tell: under emulation each takes as long as all the rest.
 def out(*argv):
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return done.stdout.decode(errors="replace")
 
-def walk(devices, above=""):
-    for device in devices:
-        yield device
-        yield from walk(device.get("children", []))
+def text(*path):
+    try:
+        with open(os.path.join("/sys/class/block", *path), errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
+def type_of(name):
+    if text(name, "partition"):
+        return "part"
+    if name.startswith("dm-"):
+        # as device-mapper's users name themselves: LVM-…, CRYPT-…
+        uuid = text(name, "dm/uuid")
+        return uuid.split("-")[0].lower() if "-" in uuid else "dm"
+    if name.startswith("md"):
+        return text(name, "md/level") or "md"
+    return "loop" if name.startswith("loop") else "disk"
+
+def is_volume(numbers):
+    try:
+        with open("/run/udev/data/b" + numbers) as lines:
+            return "E:ID_FS_TYPE=LVM2_member\n" in lines
+    except OSError:
+        return False
+
+blocks = [name for name in sorted(os.listdir("/sys/class/block")) if text(name, "hidden") != "1" and text(name, "size") != "0"]
 found = {"mounts": [], "arrays": [], "swaps": [], "devices": [], "groups": []}
 # every mount namespace, by the first process that has it
 seen = set()
@@ -84,21 +105,19 @@ for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit()))
         seen.add(namespace)
     except (OSError, ValueError):  # it has ended meanwhile
         pass
-found["mappings"] = [line for line in out("dmsetup", "table").splitlines() if line != "No devices found"]
-found["loops"] = ["%s: %s offset %s" % (loop["name"], loop["back-file"], loop["offset"])
-                  for loop in json.loads(out("losetup", "--json", "--list", "--output", "NAME,BACK-FILE,OFFSET") or
-                                         '{"loopdevices": []}')["loopdevices"]]
+found["mappings"] = out("dmsetup", "table").splitlines() if any(
+    name.startswith("dm-") for name in os.listdir("/sys/class/block")) else []
+found["loops"] = ["/dev/%s: %s offset %s" % (name, text(name, "loop/backing_file"), text(name, "loop/offset"))
+                  for name in os.listdir("/sys/class/block") if text(name, "loop/backing_file")]
 with open("/proc/mdstat") as lines:
     found["arrays"] = [line.strip() for line in lines if re.match(r"md\S* : ", line)]
 with open("/proc/swaps") as lines:
     found["swaps"] = [line.split()[0] for line in lines][1:]
-tree = json.loads(out("lsblk", "--json", "--bytes", "--output", "NAME,MAJ:MIN,TYPE,RO,SIZE,FSTYPE"))["blockdevices"]
-found["devices"] = sorted({"%s %s %s %s %s" % (device["name"], device["maj:min"], device["type"], device["size"],
-                                               "ro" if device["ro"] in (True, "1") else "rw") for device in walk(tree)
-                           if device["type"] != "loop" or device["size"]})
+found["devices"] = ["%s %s %s %d %s" % (text(name, "dm/name") or name, text(name, "dev"), type_of(name), int(text(name, "size") or 0) * 512,
+                                        "ro" if text(name, "ro") == "1" else "rw") for name in blocks]
 # the sequence number grows with each change of the group's metadata
 fields = "pv_name,pv_uuid,vg_name,vg_uuid,vg_seqno,pv_missing"
-if any(device["fstype"] == "LVM2_member" for device in walk(tree)):
+if any(is_volume(text(name, "dev")) for name in blocks):
     found["groups"] = [" ".join(line.split()) for line in out("pvs", "--readonly", "--noheadings", "-o", fields).splitlines()]
 print(json.dumps(found))
 """
@@ -284,10 +303,19 @@ def all_files(guest: Guest, image: Image) -> Listings:
     return [(kind, uuid, _files(files)) for kind, uuid, files in _look(guest, LIST + LIST_ALL, keys)]
 
 
+# Before LIST: the mount namespace of its own, as `unshare --mount` makes it.
+ALONE = r"""
+import ctypes, subprocess
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(0x20000):  # CLONE_NEWNS
+    raise OSError(ctypes.get_errno(), "unshare")
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+"""
+
+
 def _look(guest: Guest, program: str, *arguments: str) -> Any:
-    # the program comes by standard input, which unshare hands on
-    words = " ".join(shlex.quote(argument) for argument in arguments)
-    return json.loads(guest.run(f"unshare --mount python3 - {words}", stdin=program.encode(), timeout=300))
+    # what it answers is the last line; what the programs that it runs complain of comes before
+    return json.loads(guest.python(ALONE + program, *arguments, imports=["ctypes"], timeout=300).splitlines()[-1])
 
 
 def _files(found: dict[str, list[Any]]) -> dict[str, File]:

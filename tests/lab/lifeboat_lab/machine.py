@@ -69,6 +69,7 @@ from .waiting import until
 
 KEPT_DISKS = 6  # copies of the disks, of so many boots
 PORTS = 4  # for hot-plugged disks that need a slot of their own
+UNSAFE = {"direct": False, "no-flush": True}  # as cache=unsafe
 DEVICES = {"virtio-blk": "virtio-blk-pci", "virtio-scsi": "scsi-hd", "nvme": "nvme"}
 
 
@@ -157,7 +158,7 @@ class Machine:
         rescue_first: the disk of the rescue system comes before the server's own.
         scratch: one more disk, with the serial `scratch`: a raw file that the guest writes to directly.
         hotplug: plug() and unplug() work.
-        resumes: it need not boot its rescue system, but may resume a snapshot of one. Raises LabError.
+        resumes: see the property. Raises LabError.
         """
         if bus not in DEVICES:
             raise ValueError(bus)
@@ -175,6 +176,8 @@ class Machine:
         self._plugged: dict[str, list[str]] = {}  # name of what is plugged in to its devices
         self._ports: dict[str, int] = {}  # of these, those that have a slot of their own
         self._deleted: set[str] = set()
+        self._nodes: dict[str, list[str]] = {}  # name of what is plugged in to QEMU's block nodes, in the order to delete them
+        self._layers: dict[str, tuple[str, Path]] = {}  # name to the node and the file that are written to
         self._workdir = workdir
         self._workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._changed = threading.Condition()
@@ -185,7 +188,8 @@ class Machine:
         self._closed = False
         self._pending_reset: threading.Timer | None = None
         self.disks = tuple(overlay(disk, workdir / f"disk{number}.qcow2") for number, disk in enumerate(disks))
-        self._rescue_snapshot = self._make_rescue_snapshot() if resumes and self._can_resume() else None
+        self._rescue_snapshot: Path | None = None
+        self.resumes = resumes
         self.address, self.port, self._place = _take_place(address, port)
         # The only thread that starts QEMU, because QEMU is to die with the thread that started it (PR_SET_PDEATHSIG).
         self._thread = threading.Thread(target=self._obey, name=f"machine {name}", daemon=True)
@@ -201,6 +205,15 @@ class Machine:
         self.close()
 
     @property
+    def resumes(self) -> bool:
+        """Whether it need not boot its rescue system, but resumes a snapshot of one; may be set at any time. Raises LabError."""
+        return self._rescue_snapshot is not None
+
+    @resumes.setter
+    def resumes(self, wanted: bool) -> None:
+        self._rescue_snapshot = self._make_rescue_snapshot() if wanted and self.can_resume else None
+
+    @property
     def running(self) -> bool:
         """Whether the machine is on."""
         qemu = self._qemu
@@ -214,7 +227,7 @@ class Machine:
 
     def power_on(self, boot: Installed | Rescue | Running | None = None) -> None:
         """Switch the machine on, into boot or else into what next_boot says. Nothing happens when it is on."""
-        if isinstance(boot, Running) and self._can_resume():
+        if isinstance(boot, Running) and self.can_resume:
             running_snapshot(self._images, boot.layout, self._memory)  # takes a minute, when it is not there yet
         self._order(lambda: None if self.running else self._start(boot))
 
@@ -258,13 +271,14 @@ class Machine:
         The guest may need a moment to see it. The disk is gone with the next boot.
         """
         qmp = self._monitor()
-        below = {"driver": "file", "filename": str(disk.absolute()), "discard": "unmap"}
-        cache = {"direct": False, "no-flush": True}  # as cache=unsafe
-        node: dict[str, Any] = {"driver": "qcow2" if disk.suffix == ".qcow2" else "raw", "file": below, "discard": "unmap"}
+        node: dict[str, Any] = _node(disk)
+        self._nodes[name] = [name]
+        self._layers[name] = (name, disk)
         if bad_sectors:
-            node = {"driver": "blkdebug", "image": node, "inject-error": [
+            node = {"driver": "blkdebug", "image": {**node, "node-name": f"{name}-layer"}, "inject-error": [
                 {"event": "none", "iotype": "read", "errno": errno.EIO, "sector": sector} for sector in bad_sectors]}
-        qmp.execute("blockdev-add", **node, node_name=name, cache=cache)
+            self._layers[name] = (f"{name}-layer", disk)
+        qmp.execute("blockdev-add", **node, node_name=name, cache=UNSAFE)
         self._plugged[name] = devices = []
         for number in range(paths):
             device = f"{name}-{number}"
@@ -276,6 +290,22 @@ class Machine:
                 options |= {"driver": DEVICES[bus], "bus": f"port{self._ports[device]}"}
             qmp.execute("device_add", **options, id=device, drive=name, share_rw=paths > 1)
             devices.append(device)
+
+    def set_aside(self, name: str, layer: Path) -> Path:
+        """Let what the guest writes to a disk that is plugged in go to a new layer from now on; return the file until now.
+
+        What QEMU was given by then is in that file, which written() can look at. Raises LabError.
+        """
+        qmp = self._monitor()
+        node, until_now = self._layers[name]
+        overlay(until_now, layer)
+        new = f"{name}-{layer.stem}"
+        qmp.execute("blockdev-add", **_node(layer), node_name=new, cache=UNSAFE, backing=None)
+        qmp.execute("blockdev-snapshot", node=node, overlay=new)
+        # what the devices have is deleted first
+        self._nodes[name].insert(0 if node == self._nodes[name][0] else 1, new)
+        self._layers[name] = (new, layer)
+        return until_now
 
     def unplug(self, name: str, timeout: float = 60) -> None:
         """Take away what plug() gave, as if it were pulled out: what the guest still has open of it breaks.
@@ -290,17 +320,19 @@ class Machine:
             self._ports.pop(device, None)
         refused = ""
 
-        def deleted() -> bool:
+        def deleted(node: str) -> bool:
             nonlocal refused
             try:
-                qmp.execute("blockdev-del", node_name=name)
+                qmp.execute("blockdev-del", node_name=node)
             except LabError as exc:
                 refused = str(exc)
                 return False
             return True
 
         # The device has been taken away; the last of it ends in a thread of QEMU's own.
-        until(deleted, timeout, lambda: refused, every=0.02)
+        for node in self._nodes.pop(name):
+            until(functools.partial(deleted, node), timeout, lambda: refused, every=0.02)
+        del self._layers[name]
 
     def _monitor(self) -> Qmp:
         qmp = self._qmp
@@ -373,9 +405,9 @@ class Machine:
                             "password": password, "job": boot.job}
             else:
                 write_initrd(self._images, files, password, initrd)
-        elif isinstance(boot, Running) and self._can_resume():
-            if self.boots or len(self.disks) != 1:
-                raise LabError(f"{self.name} has more than one disk, or has been running: it cannot be said to run already.")
+        elif isinstance(boot, Running) and (self.boots or len(self.disks) != 1):
+            raise LabError(f"{self.name} has more than one disk, or has been running: it cannot be said to run already.")
+        elif isinstance(boot, Running) and self.can_resume:
             snapshot = running_snapshot(self._images, boot.layout, self._memory)
             overlay(snapshot / "disk.qcow2", self.disks[0])
             identity = {"files": [[path, file.mode, file.data.decode(errors="surrogateescape")] for path, file in boot.files.items()],
@@ -455,7 +487,7 @@ class Machine:
             self._agent = None
         with self._changed:
             self._qemu = self._qmp = None
-            self._plugged, self._ports, self._deleted = {}, {}, set()
+            self._plugged, self._ports, self._deleted, self._nodes, self._layers = {}, {}, set(), {}, {}
             self._changed.notify_all()
 
     def _watch(self, qemu: subprocess.Popen[bytes], qmp: Qmp) -> None:
@@ -507,21 +539,25 @@ class Machine:
             serials.append("scratch")
         return _device_options(serials, self._bus, self._hotplug, agent)
 
-    def _can_resume(self) -> bool:
+    @property
+    def can_resume(self) -> bool:
+        """Whether such a machine can be resumed from a snapshot at all, on this host."""
         return self._bus == "virtio-blk" and _acceleration(self._images)[1] != "kvm"
 
     def _make_rescue_snapshot(self) -> Path:
         """Return the snapshot of a rescue system in a machine like this one. Raises LabError."""
         def make(place: Path) -> None:
-            blank = place / "blank.img"
-            with blank.open("wb") as file:
-                file.truncate(64 << 20)
+            blank, scratch = place / "blank.img", place / "scratch.img"  # a file that is written to is nobody else's
+            for path in (blank, scratch):
+                with path.open("wb") as file:
+                    file.truncate(64 << 20)
             with _Template("template", [blank] * len(self.disks), place / "machine", rescue_first=self._rescue_first,
-                           scratch=blank if self._scratch else None, memory=self._memory, images=self._images,
+                           scratch=scratch if self._scratch else None, memory=self._memory, images=self._images,
                            hotplug=self._hotplug) as machine:
                 machine.save_rescue(place / "memory")
             shutil.rmtree(place / "machine")
             blank.unlink()
+            scratch.unlink()
 
         shape = [str(self._memory), *_acceleration(self._images), *self._devices(rescue=True, agent=True)]
         return snapshots.ensure("rescue", [qemu.version(), self._images.directory.name, *shape], make)
@@ -579,7 +615,8 @@ class _Template(Machine):
         try:
             agent.wait_for("ready", 300)
         except LabError as error:
-            raise LabError(f"{error}\n{record.console.read_text(errors='replace')[-2000:]}") from None
+            said = record.console.with_name("qemu-1.log").read_text() + record.console.read_text(errors="replace")
+            raise LabError(f"{error}\n{said[-2000:]}") from None
         qmp.execute("stop")
         qmp.execute("migrate-set-parameters", max_bandwidth=10**12)
         qmp.execute("migrate", uri=f"exec:cat > {shlex.quote(str(path))}")
@@ -702,6 +739,12 @@ def write_initrd(images: Images, files: Mapping[str, tuple[str, int]], password:
     with open(os.open(initrd, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(images.initramfs.read_bytes())
         file.write(cpio.archive(entries))
+
+
+def _node(disk: Path) -> dict[str, Any]:
+    """Return the options of QEMU's block node for an image."""
+    below = {"driver": "file", "filename": str(disk.absolute()), "discard": "unmap"}
+    return {"driver": "qcow2" if disk.suffix == ".qcow2" else "raw", "file": below, "discard": "unmap"}
 
 
 def _quoted(path: Path) -> str:

@@ -223,6 +223,30 @@ def test_to_look_writes_nothing_and_one_byte_is_seen(zoo: Zoo) -> None:
     assert start <= (66 << 20) + 8388609 < start + (64 << 10)
 
 
+def test_what_the_first_of_two_writes_is_seen_before_the_second(zoo: Zoo) -> None:
+    """An image that stays plugged in: each of the two has its own layers; and it is plugged in anew for whoever is no second."""
+    byte = "printf {} | dd of={} bs=1 seek={} conv=notrunc status=none"
+    for name, place in (("gpt-bios-ext4", "0.3"), ("bad-data", "0")):
+        with zoo.plugged(name, shared="first") as first:
+            assert first.set_aside() == {}
+            at = 40 << 20 if place == "0" else 8 << 20
+            zoo.guest.run(byte.format("x", first.device(place), at))
+            [(start, _length)] = first.set_aside()[0]
+            assert start <= at + (0 if place == "0" else 66 << 20) < start + (64 << 10)
+            assert first.set_aside() == {}
+            before = zoo.guest.run(f"dd if={first.device(place)} bs=1 skip={at} count=1 status=none")
+        with zoo.plugged(name, shared="second") as second:
+            assert second is first
+            assert before == zoo.guest.run(f"dd if={second.device(place)} bs=1 skip={at} count=1 iflag=nocache status=none") == "x"
+            assert second.left() == []
+        assert second.written() == {}
+        with zoo.plugged(name, shared="first") as there:
+            assert there is not first
+            assert zoo.guest.run(f"dd if={there.device(place)} bs=1 skip={at} count=1 status=none") != "x"
+        with zoo.plugged(name) as fresh:
+            assert fresh is not there
+
+
 def test_changed_files_are_seen(zoo: Zoo) -> None:
     with zoo.plugged("gpt-bios-ext4") as there:
         root = there.device("0.2")
