@@ -14,7 +14,7 @@ import pytest
 
 from lifeboat_lab.demo import LOCKED_OUT
 from lifeboat_lab.images import File
-from lifeboat_lab.machine import Installed
+from lifeboat_lab.machine import Installed, Running
 from lifeboat_lab.world import World
 
 PASSWORD = "correct horse battery 8"
@@ -35,10 +35,21 @@ def locked_world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def running(world: World) -> World:
-    """One server whose installed system runs."""
+def booted(world: World) -> World:
+    """One server whose installed system has booted."""
     host = world.hosts["web1"]
     host.machine.power_on(Installed())
+    host.wait_for_ssh(240)
+    return world
+
+
+@pytest.fixture
+def running(world: World) -> World:
+    """One server whose installed system runs, and whose rescue system will: both are resumed from snapshots, and boot no more."""
+    host = world.hosts["web1"]
+    host.machine.resumes = True
+    key = File(world.admin_key.with_suffix(".pub").read_bytes(), 0o600)
+    host.machine.power_on(Running("gpt", {"/root/.ssh/authorized_keys": key}))
     host.wait_for_ssh(240)
     return world
 

@@ -42,8 +42,8 @@ class ProcessArguments(threading.Thread):
         return b"\n".join(self.seen)
 
 
-def test_the_whole_chain(running: World, password_file: Path, tmp_path: Path) -> None:
-    world, host = running, running.hosts["web1"]
+def test_the_whole_chain(booted: World, password_file: Path, tmp_path: Path) -> None:
+    world, host = booted, booted.hosts["web1"]
     password = json.loads(password_file.read_text())["reset_root_password_password"]
     host.server.rescueMail, host.server.monitoring = "ops@example.com", True
     settings = {name: getattr(host.server, name)
