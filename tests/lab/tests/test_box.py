@@ -322,6 +322,21 @@ def test_what_ends_by_itself_is_told(tmp_path: Path, key: Key) -> None:
             box.wait_for_boot(2, PATIENCE)
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_each_of_its_processes_takes_the_others_along(tmp_path: Path, key: Key, which: int) -> None:
+    """The holder, the boot, process 1: whichever is killed. It is told, as a machine would tell that QEMU has ended."""
+    with Box("box", tmp_path / "box", files=key.files) as box:
+        box.power_on()
+        run(box, key, "true")
+        assert box.pid
+        pids = [_parent(_parent(box.pid)), _parent(box.pid), box.pid]
+        os.kill(pids[which], signal.SIGKILL)
+        with pytest.raises(LabError, match="ended by itself"):
+            box.wait_for_boot(2, PATIENCE)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids[1:]), PATIENCE)
+        assert first_words(box, 5) == "refused"
+
+
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
@@ -369,6 +384,10 @@ def assert_nothing_is_left(process: subprocess.Popen[str], how: signal.Signals, 
     found = {str(path.relative_to(workdir)) for path in workdir.rglob("*")}
     assert found == {"b", "b/box.log", "b/console-1.log", "b/mounts", "b/mounts/disk", "b/mounts/root"} & found | {"b"}
     shutil.rmtree(workdir / "b")
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def _first_words(address: str, port: int) -> str:
