@@ -29,7 +29,7 @@ def test_the_reboot_never_happens(running: World) -> None:
     """It is acknowledged, its task is done, and the old system goes on answering."""
     host = running.hosts["web1"]
     host.machine.faults.ignore_resets = 1
-    result, output = _enter(running, "reboot_method=hard boot_timeout=15")
+    result, output = _enter(running, "reboot_method=hard boot_timeout=30")
     assert (result["running"], result["fresh"]) == ("rescue", True), output
     assert "the installed system of before still answers" in output
     assert "a power cycle more" in output
