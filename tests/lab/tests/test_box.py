@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import paramiko
 import pytest
@@ -420,38 +421,53 @@ def _named(workdir: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_outlives_the_process(tmp_path: Path, how: signal.Signals) -> None:
-    images = ensure()
-    with child([sys.executable, "-c", SCRIPT, str(images.directory), str(tmp_path)]) as process:
-        assert_nothing_is_left(process, how, tmp_path)
+class User(NamedTuple):
+    """Who runs a box: where the images are for them, where they may write, and how a program is started as them."""
+
+    images: Path
+    workdir: Path
+    prefix: list[str]
+    environment: dict[str, str]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="All of these tests run as an ordinary user.")
-def test_an_ordinary_user_has_boxes_too_and_nothing_outlives_them() -> None:
-    """One who is made for this test, in a mount namespace where the lists of users are others."""
+@contextlib.contextmanager
+def ordinary_user() -> Iterator[User]:
+    """One who is made for this test, in a mount namespace where the lists of users are others; for root."""
     uid = 61234
     images = ensure()
     home = Path(f"/var/tmp/lifeboat-test-{os.getpid()}")
-    python = next(path for path in ("/usr/bin/python3", sys.executable) if Path(path).exists())
     try:
         workdir, cache = home / "work", home / "cache/lifeboat.rescue/images"
-        for path in (workdir, cache / images.directory.name, home / "etc", home / "lab"):
+        place = cache / images.directory.name
+        for path in (workdir, place, home / "etc", home / "lab"):
             path.mkdir(parents=True)
         shutil.copytree(Path(__file__).parents[1] / "lifeboat_lab", home / "lab/lifeboat_lab")
         for name, line in (("passwd", f"somebody:x:{uid}:{uid}::{home}:/bin/sh"), ("group", f"somebody:x:{uid}:"),
                            ("subuid", "somebody:700000:65536"), ("subgid", "somebody:700000:65536")):
             old = Path("/etc", name)
             (home / "etc" / name).write_text((old.read_text() if old.exists() else "") + line + "\n")
-            old.touch()
         for path in (home, *home.rglob("*")):
             os.chown(path, uid, uid)
-        mounts = "; ".join([f"mount --bind {home}/etc/{name} /etc/{name}" for name in ("passwd", "group", "subuid", "subgid")])
-        place = cache / images.directory.name
-        enter = (f"set -e; {mounts}; mount --bind {shlex.quote(str(images.directory))} {place}; "
+        enter = (f"set -e; mount -t overlay -o lowerdir={home}/etc:/etc etc /etc; "
+                 f"mount --bind {shlex.quote(str(images.directory))} {place}; "
                  f'exec setpriv --reuid {uid} --regid {uid} --clear-groups -- "$@"')
-        argv = ["unshare", "--mount", "--", "sh", "-c", enter, "sh", python, "-c", SCRIPT, str(place), str(workdir)]
-        with child(argv, HOME=str(home), PYTHONPATH=str(home / "lab"), XDG_CACHE_HOME=str(home / "cache")) as process:
-            assert_nothing_is_left(process, signal.SIGKILL, workdir)
+        # The Python of the tests may be in a home that is closed to others.
+        python = next(path for path in ("/usr/bin/python3", sys.executable) if Path(path).exists())
+        yield User(place, workdir, ["unshare", "--mount", "--", "sh", "-c", enter, "sh", python],
+                   {"HOME": str(home), "PYTHONPATH": str(home / "lab"), "XDG_CACHE_HOME": str(home / "cache")})
     finally:
         subprocess.run(["rm", "-rf", "--one-file-system", str(home)], check=True)
+
+
+# An ordinary user who runs these tests is one already.
+KILLS = [(how, False) for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)] + ([] if os.geteuid() else [(signal.SIGKILL, True)])
+
+
+@pytest.mark.parametrize(("how", "ordinary"), KILLS)
+def test_nothing_outlives_the_process(tmp_path: Path, how: signal.Signals, ordinary: bool) -> None:
+    with contextlib.ExitStack() as stack:
+        user = User(ensure().directory, tmp_path, [sys.executable], {})
+        if ordinary:
+            user = stack.enter_context(ordinary_user())
+        process = stack.enter_context(child([*user.prefix, "-c", SCRIPT, str(user.images), str(user.workdir)], **user.environment))
+        assert_nothing_is_left(process, how, user.workdir)
