@@ -84,6 +84,7 @@ class Box(Server):
         self._holder: subprocess.Popen[bytes] | None = None
         self._number = 0  # of the boot that runs, 0: it is off
         self._pid: int | None = None
+        self._is_cut = False  # a button was pressed, so a reboot of the guest's own in the same moment counts for nothing
         self._file: list[str | None] = []
         super().__init__(name, workdir, address=address, port=port, next_boot=next_boot, faults=BoxFaults())
 
@@ -150,12 +151,16 @@ class Box(Server):
         self._began(Boot(number, kind, time.time(), (), console, host_keys))
 
     def _stop(self) -> None:
-        if not self.running:
-            return
+        with self._changed:
+            if not self.running:
+                return
+            self._is_cut = True
         self._send(order="cut", silent=self.faults.silent)
         with self._changed:
-            if not self._changed.wait_for(lambda: not self.running, START_SECONDS):
-                raise LabError(f"{self.name} did not end within {START_SECONDS:g} s.")
+            ended = self._changed.wait_for(lambda: not self.running, START_SECONDS)
+            self._is_cut = False
+        if not ended:
+            raise LabError(f"{self.name} did not end within {START_SECONDS:g} s.")
 
     def _end(self) -> None:
         holder = self._holder
@@ -210,7 +215,7 @@ class Box(Server):
                 if event["how"] == "failed":
                     self.errors.append(f"boot {event['number']} ended by itself ({event['text']}); see box.log and the console's log "
                                        f"in {self._workdir}")
-                elif event["how"] == "reboot":
+                elif event["how"] == "reboot" and not self._is_cut:
                     # unless somebody switches it on first
                     self._order(lambda: None if self.running else self._start(None))
             self._changed.notify_all()
