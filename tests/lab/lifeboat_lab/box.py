@@ -25,6 +25,7 @@ all mounts are in namespaces, what is written is in memory; only the consoles' l
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import sys
@@ -147,7 +148,11 @@ class Box(Server):
                            boot_time=self.faults.boot_time, ssh_delay=delay)
         with self._changed:
             self._number, self._pid = number, None
-        self._send(order="start", number=number, boot=order._asdict())
+        try:
+            self._send(order="start", number=number, boot=order._asdict())
+        except LabError:
+            self._number = 0
+            raise
         self._began(Boot(number, kind, time.time(), (), console, host_keys))
 
     def _stop(self) -> None:
@@ -167,7 +172,8 @@ class Box(Server):
         if holder is None:
             return
         assert holder.stdin
-        holder.stdin.close()  # which ends it, and the box with it
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            holder.stdin.close()  # which ends it, and the box with it
         try:
             holder.wait(START_SECONDS)
         except subprocess.TimeoutExpired:

@@ -83,7 +83,11 @@ class Host:
         """Wait until the installed system lets the administrator in. Raises LabError after so many seconds."""
         # One patient attempt after the other: an impatient one starves a machine that boots under emulation.
         until(lambda: bool(self.banner(min(10.0, timeout))) and self.ssh("true").returncode == 0, timeout,
-              lambda: f"{self.name} lets nobody in by SSH within {timeout:g} s; see {self.machine.boots[-1].console}", every=0.3)
+              lambda: f"{self.name} lets nobody in by SSH within {timeout:g} s; {self._words()}", every=0.3)
+
+    def _words(self) -> str:
+        """Where to look, for the advice in an error."""
+        return "; ".join([*self.machine.errors, *(f"see {boot.console}" for boot in self.machine.boots[-1:])]) or "it is off"
 
 
 class World:

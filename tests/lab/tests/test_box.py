@@ -471,3 +471,13 @@ def test_nothing_outlives_the_process(tmp_path: Path, how: signal.Signals, ordin
             user = stack.enter_context(ordinary_user())
         process = stack.enter_context(child([*user.prefix, "-c", SCRIPT, str(user.images), str(user.workdir)], **user.environment))
         assert_nothing_is_left(process, how, user.workdir)
+
+
+def test_a_box_that_cannot_be_is_told_and_closed(tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where an ordinary user has no sub-ids."""
+    monkeypatch.setattr("lifeboat_lab.box.namespace_prefix", lambda: ["false"])
+    with Box("box", tmp_path / "box", files=key.files) as box:
+        box.power_on()
+        with pytest.raises(LabError, match="ended by itself"):
+            box.wait_for_boot(2, PATIENCE)
+        until(lambda: not box.running, PATIENCE)
