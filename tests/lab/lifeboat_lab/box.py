@@ -29,7 +29,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -39,7 +38,7 @@ from typing import Any, NamedTuple
 
 from . import boxed
 from .images import File, Images, LabError
-from .machine import Boot, Faults, Installed, Rescue
+from .machine import Boot, Faults, Installed, Rescue, personal_files
 from .recipe import PATH
 from .server import Server
 from .trees import ensure_tree, namespace_prefix
@@ -133,12 +132,9 @@ class Box(Server):
         if isinstance(boot, Rescue):
             if boot.job:
                 raise LabError("A box runs no job.")
-            host_keys, files = _host_key_files(boot.host_keys)
+            host_keys, personal, password = personal_files(boot, 0)
+            files = {path: File(text.encode(), mode) for path, (text, mode) in personal.items()}
             files["/etc/hostname"] = File(RESCUE_HOSTNAME.encode() + b"\n")
-            if boot.authorized_keys:
-                lines = "".join(f"{line.strip()}\n" for line in boot.authorized_keys)
-                files["/root/.ssh/authorized_keys"] = File(lines.encode(), 0o600)
-            password = None if boot.password is None else _hashed(boot.password)
             delay = boot.ssh_delay + self.faults.ssh_delay
         else:
             files, self._files = self._files, {}
@@ -225,27 +221,3 @@ class Box(Server):
                     # unless somebody switches it on first
                     self._order(lambda: None if self.running else self._start(None))
             self._changed.notify_all()
-
-
-def _host_key_files(private: Mapping[str, str] | None) -> tuple[tuple[str, ...], dict[str, File]]:
-    """Host keys as files for a system, new ones where none are given: (their public lines "type key", the files)."""
-    public, files = [], {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for kind in private or ("ed25519", "ecdsa"):
-            path = Path(scratch) / kind
-            if private:
-                path.touch(0o600)
-                path.write_text(private[kind])
-                line = subprocess.run(["ssh-keygen", "-y", "-f", str(path)], stdout=subprocess.PIPE, text=True, check=True).stdout
-            else:
-                subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "", "-f", str(path)], check=True)
-                line = Path(f"{path}.pub").read_text()
-            public.append(" ".join(line.split()[:2]))
-            files[f"/etc/ssh/ssh_host_{kind}_key"] = File(path.read_bytes(), 0o600)
-    return tuple(public), files
-
-
-def _hashed(password: str) -> str:
-    """As in /etc/shadow."""
-    return subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=password + "\n", text=True, stdout=subprocess.PIPE,
-                          check=True).stdout.strip()
