@@ -372,12 +372,13 @@ def assert_nothing_is_left(process: subprocess.Popen[str], how: signal.Signals, 
     namespaces = set(process.stdout.readline().split())
     until(lambda: _first_words(address, int(port)) == "SSH-", PATIENCE)
     loops = sorted(path.name for path in Path("/sys/block").glob("loop*/loop"))
-    assert _users(namespaces) and _named(workdir)
+    listeners = _listeners(address, int(port))
+    assert _users(namespaces) and _named(workdir) and listeners
     # The child itself may be behind setpriv and the like, none of which forks.
     process.send_signal(how)
     process.wait(timeout=PATIENCE)
     until(lambda: not Path(f"/proc/{pid}").exists() and not _users(namespaces) and not _named(workdir), PATIENCE)
-    assert _first_words(address, int(port)) == "refused"
+    assert not listeners & _listeners(address, int(port)), "what listens there by now is somebody else's"
     assert str(workdir) not in Path("/proc/self/mountinfo").read_text()
     assert sorted(path.name for path in Path("/sys/block").glob("loop*/loop")) == loops
     found = {str(path.relative_to(workdir)) for path in workdir.rglob("*")}
@@ -397,6 +398,13 @@ def _first_words(address: str, port: int) -> str:
         return "refused"
     except OSError as error:
         return str(error)
+
+
+def _listeners(address: str, port: int) -> set[str]:
+    """The sockets (inodes) that listen there."""
+    place = f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[9] for row in rows if row[1] == place and row[3] == "0A"}
 
 
 def _users(namespaces: set[str]) -> list[str]:
