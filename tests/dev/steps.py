@@ -24,7 +24,7 @@ from running import Step
 CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.prefix, "bin")
 SCRIPTS = ("lab", "dev", "bench")  # the directories below tests that hold programs
-IMAGES, ZOO = "lab images", "lab zoo"
+IMAGES, TREES, ZOO = "lab images", "lab trees", "lab zoo"
 UNKIND = "tests/session/test_unkind.py"
 NEW_SEEDS = "40"  # drawn by `./dev test unkind`
 
@@ -186,35 +186,40 @@ def functional(work: Workspace) -> list[Step]:
 def session(work: Workspace) -> list[Step]:
     """Entering, leaving and what goes wrong on the way, by whole calls, on boxes. Several at a time, for they mostly wait."""
     return [
-        *images(work),
+        *images(work), *trees(work),
         # It runs all of its servers at a time by itself.
-        _pytest(work, "session unkind", [UNKIND], needs=[IMAGES]),
-        _pytest(work, "session", ["tests/session", f"--ignore={UNKIND}"], "--numprocesses=6", "--dist=worksteal", needs=[IMAGES]),
+        _pytest(work, "session unkind", [UNKIND], needs=[TREES]),
+        _pytest(work, "session", ["tests/session", f"--ignore={UNKIND}"], "--numprocesses=6", "--dist=worksteal", needs=[TREES]),
     ]
 
 
 def unkind(work: Workspace) -> list[Step]:
     """The session against mixtures that nobody has seen yet; each test is named by its seed."""
-    step = _pytest(work, "unkind", [f"{UNKIND}::test_there_and_back"], needs=[IMAGES])
+    step = _pytest(work, "unkind", [f"{UNKIND}::test_there_and_back"], needs=[TREES])
     drawn = os.environ.get("LIFEBOAT_UNKIND", NEW_SEEDS)
-    return [*images(work), dataclasses.replace(step, env={**step.env, "LIFEBOAT_UNKIND": drawn})]
+    return [*images(work), *trees(work), dataclasses.replace(step, env={**step.env, "LIFEBOAT_UNKIND": drawn})]
 
 
 def e2e(work: Workspace) -> list[Step]:
     """Whole jobs on machines that boot, a step for each file."""
     files = sorted((work.tests / "tests/e2e").glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True)
-    return [*images(work), *zoo(work),
-            *(_pytest(work, f"e2e {path.stem[5:]}", [f"tests/e2e/{path.name}"], needs=[IMAGES, ZOO]) for path in files)]
+    return [*images(work), *trees(work), *zoo(work),
+            *(_pytest(work, f"e2e {path.stem[5:]}", [f"tests/e2e/{path.name}"], needs=[TREES, ZOO]) for path in files)]
 
 
 def lab(work: Workspace) -> list[Step]:
     """What stands in for the world."""
-    return [*images(work), *zoo(work), _pytest(work, "lab", ["tests/lab/tests"], needs=[IMAGES, ZOO])]
+    return [*images(work), *trees(work), *zoo(work), _pytest(work, "lab", ["tests/lab/tests"], needs=[TREES, ZOO])]
 
 
 def images(work: Workspace) -> list[Step]:
     """The lab's images, built if they are not in the cache."""
     return [Step(IMAGES, work.tests, [[BIN / "python", "-m", "lifeboat_lab.images"]], work.environment(work.tests), 1200, live=True)]
+
+
+def trees(work: Workspace) -> list[Step]:
+    """What boxes have as their systems, unpacked if it is not in the cache."""
+    return [Step(TREES, work.tests, [[BIN / "python", "-m", "lifeboat_lab.trees"]], work.environment(work.tests), 1200, [IMAGES], live=True)]
 
 
 def zoo(work: Workspace) -> list[Step]:
