@@ -37,6 +37,7 @@ from lifeboat_lab.ovh_api import OvhApi
 from lifeboat_lab.softlayer_api import SoftLayerApi
 from lifeboat_lab.unkind import DIRECTIONS, QUIRKS, Mixture, Unkind, draw, singly
 from lifeboat_lab.waiting import until
+from lifeboat_lab.world import World, result_of
 
 # As a person has set them who has no ten minutes, and still long enough for a busy machine to boot a box in them.
 LIMITS = {"connect_timeout": 3.0, "soft_timeout": 15.0, "boot_timeout": 45.0, "wait_timeout": 120.0}
@@ -440,16 +441,34 @@ class Bench:
                 cell.close()
 
 
+def by_ansible(directory, provider):
+    """The same by Ansible itself, whose start costs more than all the rest."""
+    with World(directory, {"web1": provider}, boxes=Systems()) as world:
+        host = world.hosts["web1"]
+        host.server.unkind = Unkind(queue_seconds=4.0, list_lag=2.0, answer_seconds=0.3, unordered=True, unknown_state="planned",
+                                    new_fields={"brandNew": [None]})
+        host.machine.power_on(Installed())
+        for state, runs in (("present", "rescue"), ("absent", "installed")):
+            done = world.ansible("web1", "-m", "lifeboat.rescue.rescue_mode", "-a", f"state={state} reboot_method=hard")
+            assert done.returncode == 0, done.stdout
+            result = result_of(done.stdout)
+            assert (result["changed"], result["running"], result["fresh"]) == (True, runs, True), done.stdout
+            assert host.machine.boots[-1].kind == runs
+        assert [boot.kind for boot in host.machine.boots] == ["installed", "rescue", "installed"]
+        assert not world.session_files()
+
+
 @pytest.fixture(scope="module")
 def running(request, tmp_path_factory):
-    """All cells of this run, begun at once: what they do is to wait."""
+    """All that this run is to do, by name, begun at once: what it does is to wait."""
     bench = Bench(tmp_path_factory.mktemp("unkind"))
-    cases = [item.callspec.params["case"] for item in request.session.items
-             if item.path == request.path and "case" in getattr(item, "callspec", types.SimpleNamespace(params={})).params]
+    params = [item.callspec.params for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
     # Those that take longest begin first.
-    cases.sort(key=lambda case: bool(case.fault), reverse=True)
+    cases = sorted((each["case"] for each in params if "case" in each), key=lambda case: bool(case.fault), reverse=True)
     with bench.stack, concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
-        yield {case.name: pool.submit(bench.run, case, number) for number, case in enumerate(cases, 1)}
+        ansible = {each["provider"]: pool.submit(by_ansible, bench.directory / each["provider"], each["provider"])
+                   for each in params if "provider" in each}
+        yield {**ansible, **{case.name: pool.submit(bench.run, case, number) for number, case in enumerate(cases, 1)}}
 
 
 def quirks(*names, **fields):
@@ -524,6 +543,11 @@ def drawn():
     if given:
         return [possible(draw(random.randrange(10**6))) for _number in range(min(int(given), 200))]
     return [possible(draw(seed)) for seed in SEEDS]
+
+
+@pytest.mark.parametrize("provider", ["ovh_dedicated", "ovh_vps", "softlayer"])
+def test_by_ansible(running, provider):
+    running[provider].result()
 
 
 @pytest.mark.parametrize("case", [pytest.param(Case(mixture), id=mixture.name) for mixture in drawn()])
