@@ -345,7 +345,7 @@ class Cell:
             self.there_and_back()
         else:
             self.be(self.mixture.unkind)
-            {"reboot": self.reboot, "netboot": self.netboot, "info": self.info}[self.mixture.direction]()
+            {"reboot": self.reboot, "netboot": self.netboot, "info": self.info, "resume": self.resume}[self.mixture.direction]()
 
     def reboot(self):
         """The module reboot, once."""
@@ -364,6 +364,34 @@ class Cell:
         """The module rescue_mode_info, of a server that the user gave no address of."""
         result, _reboots = self.call("rescue_mode_info", installed_host=None)
         self.demand(result.get("failed") or result["address"] == self.machine.address, f"It looked at {result.get('address')!r}")
+
+    def resume(self):
+        """A controller has died before it heard that its request to reboot was taken. The next one comes when all is long over."""
+        self.go("present", "rescue")
+        [path] = self.records
+        kept = []
+
+        def remember():
+            # The answers are slow, so that it is there for a while.
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                record = json.loads(path.read_text())
+                reboot = record["reboot"] or {}
+                if record["phase"] == "leaving" and reboot.get("method") == "hard" and not reboot["task"]:
+                    kept.append(record)
+            return kept
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            remembered = pool.submit(until, remember, 120, "There was no such moment.", 0.05)
+            self.go("absent", "installed")
+            record = remembered.result()[0]
+        record["reboot"]["asked_at"] -= 300
+        record["reboot"]["mark"]["at"] -= 300
+        path.parent.mkdir(mode=0o700)
+        path.write_text(json.dumps(record))
+        result, _reboots = self.call(state="absent")
+        self.settle()
+        self.demand(not result.get("failed") and result["running"] == "installed" and not self.records, "It does not end")
+        self.demand(self.kinds()[-2:] == ["rescue", "installed"], "The installed system, which was back, was rebooted once more")
 
     def there_and_back(self):
         """Enter and leave."""
@@ -519,6 +547,10 @@ KNOWN = [
 ]
 
 
+# What seeds do not draw.
+OTHERS = [Case(Mixture("softlayer", "resume", quirks("slow-answers")))]
+
+
 def possible(mixture):
     """What is left of a drawn mixture without the known faults."""
     for case in KNOWN:
@@ -552,6 +584,11 @@ def test_by_ansible(running, provider):
 
 @pytest.mark.parametrize("case", [pytest.param(Case(mixture), id=mixture.name) for mixture in drawn()])
 def test_there_and_back(running, case):
+    print(running[case.name].result())
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in OTHERS])
+def test_what_no_seed_draws(running, case):
     print(running[case.name].result())
 
 
