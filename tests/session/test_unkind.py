@@ -510,6 +510,18 @@ def no_boot_id(cell):
     cell.server.bootId = None
 
 
+def late_list_and_no_reboot(cell):
+    """The list of tasks shows nothing until the request to reboot on the way out breaks before it arrives; then, the one of before."""
+    fault = cell.bench.ovh.faults.add("POST", f"/{cell.server.name}/reboot$", "503-html", after=1)
+
+    class UntilThen(Unkind):
+        def is_shown(self, made_at):
+            return fault.hits > 0
+
+    cell.server.unkind = UntilThen()
+    cell.be = lambda unkind: None
+
+
 def no_address(cell):
     cell.server.ip = None
 
@@ -532,6 +544,8 @@ KNOWN = [
     Case(Mixture("openstack", "leave", quirks("late-setting")), "S6: a state that lags counts as a failed end of the rescue"),
     *(Case(Mixture("ovh_dedicated", direction, quirks("lost-answer", "late-list")), "S6: asked for twice, because the list lags")
       for direction in DIRECTIONS),
+    Case(Mixture("ovh_dedicated", "leave", {}), "S7: the reboot on the way in is taken for the one on the way out", "",
+         {"boot_timeout": 10.0, "wait_timeout": 15.0}, prepare=late_list_and_no_reboot),
     Case(Mixture("ovh_dedicated", "enter", quirks(queue=QUEUE)), "S8: a task that waits longer than a boot is asked for again", "",
          {"boot_timeout": 8.0}),
     Case(Mixture("ovh_dedicated", "leave", quirks("ignored-write")), "S11: reboots into rescue though the boot option was not applied"),
