@@ -488,8 +488,8 @@ def by_ansible(directory, provider):
 
 
 @pytest.fixture(scope="module")
-def running(request, tmp_path_factory):
-    """All that this run is to do, by name, begun at once: what it does is to wait."""
+def ended(request, tmp_path_factory):
+    """All that this run is to do, by name, done at once: what it does is to wait."""
     bench = Bench(tmp_path_factory.mktemp("unkind"))
     params = [item.callspec.params for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
     # Those that take longest begin first.
@@ -497,7 +497,10 @@ def running(request, tmp_path_factory):
     with bench.stack, concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
         ansible = {each["provider"]: pool.submit(by_ansible, bench.directory / each["provider"], each["provider"])
                    for each in params if "provider" in each}
-        yield {**ansible, **{case.name: pool.submit(bench.run, case, number) for number, case in enumerate(cases, 1)}}
+        done = {**ansible, **{case.name: pool.submit(bench.run, case, number) for number, case in enumerate(cases, 1)}}
+        # pytest sets PYTEST_CURRENT_TEST for each test, and no thread may read the environment meanwhile, as libraries do.
+        concurrent.futures.wait(done.values())
+        yield done
 
 
 def quirks(*names, **fields):
@@ -594,21 +597,21 @@ def drawn():
 
 
 @pytest.mark.parametrize("provider", ["ovh_dedicated", "ovh_vps", "softlayer"])
-def test_by_ansible(running, provider):
-    running[provider].result()
+def test_by_ansible(ended, provider):
+    ended[provider].result()
 
 
 @pytest.mark.parametrize("case", [pytest.param(Case(mixture), id=mixture.name) for mixture in drawn()])
-def test_there_and_back(running, case):
-    print(running[case.name].result())
+def test_there_and_back(ended, case):
+    print(ended[case.name].result())
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in OTHERS])
-def test_what_no_seed_draws(running, case):
-    print(running[case.name].result())
+def test_what_no_seed_draws(ended, case):
+    print(ended[case.name].result())
 
 
 @pytest.mark.parametrize("case", [
     pytest.param(case, id=case.name, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=case.fault)) for case in KNOWN])
-def test_known_faults(running, case):
-    print(running[case.name].result())
+def test_known_faults(ended, case):
+    print(ended[case.name].result())
