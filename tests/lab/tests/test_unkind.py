@@ -25,7 +25,8 @@ from lifeboat_lab.waiting import until
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
 
-LAG = 0.3
+# Long enough to look twice on a busy machine.
+LAG = 2.0
 MASK = "mask[id,activeTransaction[id,transactionStatus[name]],lastTransaction[id],primaryIpAddress,notes,brandNew]"
 
 
@@ -119,7 +120,7 @@ def test_what_is_written_is_read_as_it_was(monkeypatch):
 
 
 def test_ovh_a_task_waits_and_a_list_lags(at_ovh):
-    at_ovh.server.unkind = Unkind(queue_seconds=1.0, list_lag=LAG)
+    at_ovh.server.unkind = Unkind(queue_seconds=5.0, list_lag=LAG)
     began = time.monotonic()
     number = at_ovh.reboot()[at_ovh.id]
     assert at_ovh.task_ids() == []
@@ -130,7 +131,7 @@ def test_ovh_a_task_waits_and_a_list_lags(at_ovh):
     until(lambda: at_ovh.task(number)[at_ovh.state] == at_ovh.not_begun)
     until(lambda: at_ovh.task(number)[at_ovh.state] == "done")
     [reset] = at_ovh.server.power.resets
-    assert reset - began >= 1.0
+    assert reset - began >= 5.0
 
 
 def test_ovh_a_setting_lags(at_ovh):
@@ -138,7 +139,7 @@ def test_ovh_a_setting_lags(at_ovh):
     at_ovh.set()
     until(lambda: at_ovh.server.armed() in ("rescue", at_ovh.server.boots[2] if at_ovh.tasks == "task" else ""))
     assert at_ovh.boots() == "disk"
-    until(lambda: at_ovh.boots() == "rescue", seconds=2)
+    until(lambda: at_ovh.boots() == "rescue", seconds=20)
 
 
 def test_ovh_a_boot_follows_what_was_set_before(at_ovh):
@@ -149,7 +150,7 @@ def test_ovh_a_boot_follows_what_was_set_before(at_ovh):
     at_ovh.set()
     assert at_ovh.boots() == "rescue"
     assert at_ovh.server.next_boot().kind == "installed"
-    until(lambda: at_ovh.server.next_boot().kind == "rescue", seconds=2)
+    until(lambda: at_ovh.server.next_boot().kind == "rescue", seconds=20)
 
 
 def test_ovh_a_setting_is_never_applied(at_ovh):
@@ -158,7 +159,7 @@ def test_ovh_a_setting_is_never_applied(at_ovh):
     time.sleep(0.2)
     assert at_ovh.boots() == "disk" and not at_ovh.server.power.resets
     at_ovh.set()
-    until(lambda: at_ovh.boots() == "rescue", seconds=2)
+    until(lambda: at_ovh.boots() == "rescue", seconds=20)
 
 
 def test_ovh_an_answer_is_lost(at_ovh):
@@ -172,15 +173,15 @@ def test_ovh_an_answer_is_lost(at_ovh):
 
 
 def test_ovh_a_conflict(at_ovh):
-    at_ovh.server.unkind = Unkind(conflict=True, queue_seconds=0.5, unknown_state="planned")
+    at_ovh.server.unkind = Unkind(conflict=True, queue_seconds=LAG, unknown_state="planned")
     at_ovh.reboot()
     for ask in (at_ovh.reboot, at_ovh.set):
         with pytest.raises(ovh.exceptions.ResourceConflictError):
             ask()
-    until(lambda: at_ovh.jobs()[0].history[-1][0] == "planned", seconds=5)
+    until(lambda: at_ovh.jobs()[0].history[-1][0] == "planned", seconds=20)
     with pytest.raises(ovh.exceptions.ResourceConflictError):
         at_ovh.reboot()
-    until(lambda: at_ovh.jobs()[0].history[-1][0] == "done", seconds=5)
+    until(lambda: at_ovh.jobs()[0].history[-1][0] == "done", seconds=20)
     at_ovh.set()
 
 
@@ -201,7 +202,7 @@ def test_ovh_ids_order_states_and_fields(at_ovh):
     task = at_ovh.reboot()
     assert isinstance(task[at_ovh.id], str) and task["brandNew"] == [1]
     states = set()
-    until(lambda: states.add(at_ovh.task(task[at_ovh.id])[at_ovh.state]) or "done" in states, seconds=5)
+    until(lambda: states.add(at_ovh.task(task[at_ovh.id])[at_ovh.state]) or "done" in states, seconds=20)
     assert "planned" in states
     at_ovh.reboot()
     ids = at_ovh.task_ids()
@@ -216,11 +217,11 @@ def test_ovh_ids_order_states_and_fields(at_ovh):
 
 
 def test_ovh_done_before_the_reboot(at_ovh):
-    at_ovh.server.unkind = Unkind(early_seconds=0.3)
+    at_ovh.server.unkind = Unkind(early_seconds=LAG)
     number = at_ovh.reboot()[at_ovh.id]
     until(lambda: at_ovh.task(number)[at_ovh.state] == "done")
     assert not at_ovh.server.power.resets
-    until(lambda: at_ovh.server.power.resets, seconds=2)
+    until(lambda: at_ovh.server.power.resets, seconds=20)
 
 
 # SoftLayer
@@ -245,7 +246,7 @@ def shown(server):
 
 
 def test_softlayer_a_transaction_waits_and_is_shown_late(at_softlayer):
-    at_softlayer.unkind = Unkind(queue_seconds=0.8, list_lag=LAG)
+    at_softlayer.unkind = Unkind(queue_seconds=5.0, list_lag=LAG)
     began = time.monotonic()
     assert at_softlayer.ask(at_softlayer.rescue_method) is True
     assert not shown(at_softlayer).get("activeTransaction")
@@ -255,7 +256,7 @@ def test_softlayer_a_transaction_waits_and_is_shown_late(at_softlayer):
     until(lambda: shown(at_softlayer).get("activeTransaction"))
     assert time.monotonic() - began >= LAG
     until(lambda: at_softlayer.power.resets)
-    assert at_softlayer.power.resets[0] - began >= 0.8 and at_softlayer.booted[-1].kind == "rescue"
+    assert at_softlayer.power.resets[0] - began >= 5.0 and at_softlayer.booted[-1].kind == "rescue"
 
 
 def test_softlayer_a_reboot_waits_unseen(at_softlayer):
@@ -286,15 +287,15 @@ def test_softlayer_ids_fields_and_states(at_softlayer):
     assert found["id"] == "1001" and isinstance(found["activeTransaction"]["id"], str)
     assert found["activeTransaction"]["transactionStatus"]["name"] == "SOMETHING_NEW"
     assert found["brandNew"] == "x" and not {"notes", "primaryIpAddress"} & set(found)
-    until(lambda: at_softlayer.power.resets, seconds=5)
+    until(lambda: at_softlayer.power.resets, seconds=20)
 
 
 def test_softlayer_done_before_the_reboot(at_softlayer):
-    at_softlayer.unkind = Unkind(early_seconds=0.3)
+    at_softlayer.unkind = Unkind(early_seconds=LAG)
     at_softlayer.ask(at_softlayer.rescue_method)
     until(lambda: not shown(at_softlayer).get("activeTransaction"))
     assert not at_softlayer.power.resets
-    until(lambda: at_softlayer.power.resets, seconds=2)
+    until(lambda: at_softlayer.power.resets, seconds=20)
 
 
 def test_softlayer_lists_have_no_order():
@@ -315,7 +316,7 @@ def compute(connect):
 
 def test_nova_a_rescue_waits_and_is_shown_late(nova, make_server, compute, nova_power):
     server = make_server()
-    nova.be_unkind(server, Unkind(queue_seconds=4.0, setting_lag=2.0, list_lag=3.0, unknown_state="pondering"))
+    nova.be_unkind(server, Unkind(queue_seconds=10.0, setting_lag=4.0, list_lag=5.0, unknown_state="pondering"))
 
     def show():
         return compute.get(f"/servers/{server}").json()["server"]
@@ -333,7 +334,7 @@ def test_nova_a_rescue_waits_and_is_shown_late(nova, make_server, compute, nova_
     until(lambda: "rescue" in actions())
     assert nova_power.names(server)[-1] != "rescue"
     nova.wait_for(server, "RESCUE")
-    assert time.monotonic() - began >= 4.0 and nova_power.names(server)[-1] == "rescue"
+    assert time.monotonic() - began >= 10.0 and nova_power.names(server)[-1] == "rescue"
     nova.be_unkind(server, Unkind())
     assert show()["status"] == "RESCUE"
 
@@ -355,8 +356,8 @@ def test_nova_an_answer_is_lost_and_fields_are_other_ones(nova, make_server, com
 
 def test_nova_done_before_the_reboot(nova, make_server, compute, nova_power):
     server = make_server()
-    nova.be_unkind(server, Unkind(early_seconds=0.5))
+    nova.be_unkind(server, Unkind(early_seconds=LAG))
     compute.rescue_server(server, "known", nova.rescue_image)
     nova.wait_for(server, "RESCUE")
     assert "rescue" not in nova_power.names(server)
-    until(lambda: "rescue" in nova_power.names(server), seconds=3)
+    until(lambda: "rescue" in nova_power.names(server), seconds=20)
