@@ -219,7 +219,8 @@ def images(work: Workspace) -> list[Step]:
 
 def trees(work: Workspace) -> list[Step]:
     """What boxes have as their systems, unpacked if it is not in the cache."""
-    return [Step(TREES, work.tests, [[BIN / "python", "-m", "lifeboat_lab.trees"]], work.environment(work.tests), 1200, [IMAGES], live=True)]
+    command = [BIN / "python", "-m", "lifeboat_lab.trees"]
+    return [Step(TREES, work.tests, [command], work.environment(work.tests), 1200, [IMAGES], live=True)]
 
 
 def zoo(work: Workspace) -> list[Step]:
