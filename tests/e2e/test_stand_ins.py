@@ -1,7 +1,7 @@
 # Copyright (c) 2026 The lifeboat.rescue contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A box and a machine that boots are the same to the session: the same results, for the same reasons."""
+"""A box, a machine that boots and one that resumes snapshots are the same to the session: the same results, for the same reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typing as t
 from pathlib import Path
 
 from lifeboat_lab.box import Systems
-from lifeboat_lab.machine import Installed
+from lifeboat_lab.images import File
+from lifeboat_lab.machine import Installed, Running
 from lifeboat_lab.world import World, result_of
 
 # What each boot, server and controller has of its own. A box has the kernel of the machine that runs the tests.
@@ -35,11 +36,11 @@ def _call(world: World, module: str, *arguments: str) -> dict[str, t.Any]:
     return result_of(done.stdout)
 
 
-def _course(world: World) -> list[dict[str, t.Any]]:
+def _course(world: World, start: Installed | Running) -> list[dict[str, t.Any]]:
     """What there is to tell of a server from the first look at it to the last."""
     host = world.hosts["web1"]
     results = [_call(world, "rescue_mode_info")]
-    host.machine.power_on(Installed())
+    host.machine.power_on(start)
     host.wait_for_ssh(240)
     results.append(_call(world, "rescue_mode_info"))
     entered = _call(world, "rescue_mode", "-a", "state=present")
@@ -63,13 +64,21 @@ def _refuses_to_leave_a_disk_in_use(world: World, login: str) -> None:
     subprocess.run([*rescue, "pkill -x sleep"], check=True, timeout=60)
 
 
-def test_a_box_and_a_booted_machine_give_the_same(tmp_path: Path) -> None:
-    with World(tmp_path / "box", boxes=Systems()) as boxed:
-        of_a_box = _course(boxed)
+def test_all_stand_ins_give_the_same(tmp_path: Path) -> None:
     with World(tmp_path / "machine") as booted:
-        of_a_machine = _course(booted)
-    assert [set(result) for result in of_a_box] == [set(result) for result in of_a_machine]
-    for number, (box, machine) in enumerate(zip(of_a_box, of_a_machine, strict=True)):
-        assert _comparable(box) == _comparable(machine), f"result {number}"
-    reasons = [result["evidence"]["reason"] for result in of_a_box]
+        of_a_machine = _course(booted, Installed())
+        assert not any(boot.resumed for boot in booted.hosts["web1"].machine.boots)
+    with World(tmp_path / "resumed") as resumed:
+        machine = resumed.hosts["web1"].machine
+        machine.resumes = True
+        key = File(resumed.admin_key.with_suffix(".pub").read_bytes(), 0o600)
+        of_a_snapshot = _course(resumed, Running("gpt", {"/root/.ssh/authorized_keys": key}))
+        # Back into the installed system it boots: that is no snapshot.
+        assert [boot.resumed for boot in machine.boots] == [True, True, False]
+    with World(tmp_path / "box", boxes=Systems()) as boxed:
+        of_a_box = _course(boxed, Installed())
+    for number, (machine_says, *others) in enumerate(zip(of_a_machine, of_a_snapshot, of_a_box, strict=True)):
+        for other in others:
+            assert _comparable(other) == _comparable(machine_says), f"result {number}"
+    reasons = [result["evidence"]["reason"] for result in of_a_machine]
     assert reasons[0] == "nothing answers by SSH" and len(set(reasons)) == 3, reasons
