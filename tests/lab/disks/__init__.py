@@ -4,7 +4,7 @@
 
 """The zoo: images of servers' disks, each with what is to be found on it, and a judge of what is done to them.
 
-    with Zoo(tmp_path) as zoo:                                  # boots a rescue machine, once for all
+    with Zoo(tmp_path) as zoo:                                  # a rescue machine, one for all
         with zoo.plugged("raid1-lvm") as there:                 # in seconds; what is written to it goes nowhere
             there.image.systems                                 # what is to be found, see describe
             there.guest.run("lsblk")                            # root's shell; or zoo.machine.address, zoo.guest.key

@@ -100,7 +100,7 @@ class There:
 
 
 class Zoo:
-    """The machine. It boots once; after an image whose leftovers cannot be taken down it boots again."""
+    """The machine. It is resumed once; after an image whose leftovers cannot be taken down it is reset."""
 
     def __init__(self, workdir: Path, lab: Images | None = None, say: Callable[[str], None] = lambda line: None):
         workdir.mkdir(parents=True, exist_ok=True)
