@@ -59,7 +59,7 @@ class Ansible:
         self.variables = {
             "ansible_host": "127.0.0.1", "ansible_port": self.dead_port, "ansible_ssh_timeout": 3, "ansible_ssh_retries": 0,
             "lifeboat_provider": "ovh_dedicated", "lifeboat_server": NAME, "lifeboat_ovh_endpoint": api.url,
-            "lifeboat_rescue_port": self.dead_port, "lifeboat_connect_timeout": 1,
+            "lifeboat_rescue_port": self.dead_port, "lifeboat_connect_timeout": 0.2,
             **{f"lifeboat_ovh_{name}": value for name, value in self.keys.items()}}
         self.environment = {
             "PATH": os.environ["PATH"], "HOME": str(path), "LC_ALL": "C.UTF-8",
