@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import os
 import pathlib
@@ -36,7 +37,10 @@ SERVER = "ns100001.ip-192-0-2.eu"
 # Commands of a log-in run in a world of their own: home, kernel and reboots. So no test can reboot this machine.
 SHIM = r"""
 world=$1
-up=$((($(date +%s%N) - $(cat "$world/booted")) / 10000000))
+now=$world/now
+[ -e "$now" ] || now=/proc/uptime
+read -r now rest <"$now" && read -r booted <"$world/booted"
+up=$((${now%.*}${now#*.} - ${booted%.*}${booted#*.}))
 printf '%d.%02d 0\n' $((up / 100)) $((up % 100)) >"$world/uptime"
 exec sh -c "$(printf '%s' "$SSH_ORIGINAL_COMMAND" | sed -e "s#/proc/sys/kernel/random/boot_id#$world/boot_id#g" \
     -e "s#/proc/sys/kernel/hostname#$world/hostname#g" -e "s#/proc/uptime#$world/uptime#g" \
@@ -50,11 +54,22 @@ exit {status}
 """
 
 
-def key_pair(path, kind="ed25519", passphrase=""):
-    """Make a pair by ssh-keygen; return the public line."""
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", path.name, "-f", str(path)], check=True,
-                   stdin=subprocess.DEVNULL, timeout=60)
-    return pathlib.Path(f"{path}.pub").read_text().strip()
+def key_pair(path):
+    """Make an Ed25519 pair, as ssh-keygen does; return the public line."""
+    from cryptography.hazmat.primitives import serialization as to
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    private = ed25519.Ed25519PrivateKey.generate()
+    path.touch(0o600)
+    path.write_bytes(private.private_bytes(to.Encoding.PEM, to.PrivateFormat.OpenSSH, to.NoEncryption()))
+    public = private.public_key().public_bytes(to.Encoding.OpenSSH, to.PublicFormat.OpenSSH)
+    line = f"{public.decode()} {path.name}"
+    pathlib.Path(f"{path}.pub").write_text(f"{line}\n")
+    return line
+
+
+def kernel_uptime():
+    return float(pathlib.Path("/proc/uptime").read_text().split()[0])
 
 
 def free_port(address="127.0.0.1"):
@@ -70,16 +85,17 @@ class Sshd:
     """A real sshd in a directory of its own, to which this user may log in by the keys in `authorized_keys`.
 
     What its users see of the kernel are files in `world`: boot_id, booted, hostname, mounts; `run` is /run/lifeboat, `block` is
-    /sys/class/block, and of /proc the processes are in `proc`.
+    /sys/class/block, and of /proc the processes are in `proc`. clockwork: its time, where that is simulated.
     """
 
-    def __init__(self, path, port=None, lines=(), shim=True):
+    def __init__(self, path, port=None, lines=(), shim=True, clockwork=None):
         self.path = path
         self.port = port or free_port()
         self.world = path / "world"
         self.home = path / "home"
         self.lines = list(lines)
         self.shim = shim
+        self.clockwork = clockwork
         self.process = None
         for directory in (path, self.world, self.home, path / "bin"):
             directory.mkdir(exist_ok=True)
@@ -98,10 +114,17 @@ class Sshd:
     def boot(self, root_fstype, root_source, hostname, more_mounts=""):
         """Set what the kernel says of itself."""
         (self.world / "boot_id").write_text(f"{secrets.token_hex(16)}\n")
-        (self.world / "booted").write_text(f"{time.time_ns()}\n")
+        (self.world / "booted").write_text(f"{self.clockwork.now if self.clockwork else kernel_uptime():.2f}\n")
+        if self.clockwork:
+            self.tell_time(self.clockwork.now)
         (self.world / "hostname").write_text(f"{hostname}\n")
         (self.world / "mounts").write_text(f"{root_source} / {root_fstype} rw 0 0\nproc /proc proc rw 0 0\n{more_mounts}")
         shutil.rmtree(self.world / "run", ignore_errors=True)
+
+    def tell_time(self, now):
+        """Set what its users take for the time, in seconds."""
+        (self.world / "now.new").write_text(f"{now:.2f} 0\n")
+        os.replace(self.world / "now.new", self.world / "now")
 
     def mount(self, line):
         with open(self.world / "mounts", "a") as stream:
@@ -205,11 +228,12 @@ class Machine:
     """A machine at the lab's OVH API, of two sshds that take turns on one port: the installed system, and the rescue.
 
     obeys: whether it boots what is armed; otherwise always the installed system. boots: what was armed at each boot.
-    boots_in: seconds for which it is down.
+    boots_in: seconds for which it is down. clockwork: its time, where that is simulated.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, clockwork=None):
         self.path = path
+        self.clockwork = clockwork
         self.port = free_port()
         self.user_key = path / "user_key"
         self.user_public = key_pair(self.user_key)
@@ -225,9 +249,17 @@ class Machine:
         os.mkfifo(path / "button")
         self._button = threading.Thread(target=self._wait_for_button, daemon=True)
         self._button.start()
-        self.installed = Sshd(path / "installed", self.port)
+        self.installed = Sshd(path / "installed", self.port, clockwork=clockwork)
         self.installed.authorized_keys.write_text(self.user_public + "\n")
         self.running = self.installed.start()
+        self._last = 0
+        if clockwork:
+            clockwork.followers.append(self._tell_time)
+
+    def _tell_time(self, now):
+        running = self.running
+        if running:
+            running.tell_time(now)
 
     @property
     def system(self):
@@ -239,7 +271,10 @@ class Machine:
         with open(self.path / "button", "r+b", buffering=0) as button:
             while button.readline() == b"reboot\n":
                 try:
-                    self.reboot()
+                    if self.clockwork:
+                        self.clockwork.call_in(0, self.reboot)
+                    else:
+                        self.reboot()
                 except BaseException as exc:
                     self.broken = exc
 
@@ -265,10 +300,21 @@ class Machine:
             boot = self.server.next_boot()
             self.boots.append(boot.kind)
             self.off()
-            time.sleep(self.boots_in)
+            self._last += 1
+            if self.clockwork and self.boots_in:
+                self.clockwork.call_in(self.boots_in, functools.partial(self._come_up, boot, self._last))
+            else:
+                time.sleep(self.boots_in)
+                self._come_up(boot, self._last)
+
+    def _come_up(self, boot, number):
+        with self._lock:
+            if self.ended or number != self._last:
+                # It was reset once more while it booted.
+                return
             if boot.kind == "rescue" and self.obeys:
                 self.rescues += 1
-                self.running = Sshd(self.path / f"rescue{self.rescues}", self.port)
+                self.running = Sshd(self.path / f"rescue{self.rescues}", self.port, clockwork=self.clockwork)
                 self.running.boot("overlay", "overlay", "rescue-customer-eu")
                 self.running.authorized_keys.write_text(f"{boot.ssh_key or ''}\n")
             elif boot.kind in ("installed", "rescue"):
@@ -292,18 +338,27 @@ def server():
 
 
 @pytest.fixture
-def api(server):
+def clockwork():
+    """Real time. A file whose tests are to run in simulated time has a fixture of this name that gives a SimulatedClockwork."""
+    return None
+
+
+@pytest.fixture
+def api(server, clockwork):
     from lifeboat_lab.ovh_api import MINIMUM_RULES, OvhApi
 
-    with OvhApi([server], rules=[*MINIMUM_RULES, ("GET", "/dedicated/server")]) as api:
+    api = OvhApi([server], rules=[*MINIMUM_RULES, ("GET", "/dedicated/server")])
+    if clockwork:
+        api.clockwork = clockwork
+    with api:
         yield api
 
 
 @pytest.fixture
-def machine(server, tmp_path):
+def machine(server, tmp_path, clockwork):
     path = tmp_path / "machine"
     path.mkdir()
-    machine = Machine(path)
+    machine = Machine(path, clockwork)
     machine.server = server
     server.power = machine
     yield machine

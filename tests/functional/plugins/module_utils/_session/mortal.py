@@ -8,38 +8,77 @@
 
 Takes jobs as lines of JSON, one controller process for each, and answers each with a line: {"died": whether it was killed,
 "result": the module's result or null, "calls": what it asked the API for, "lines": its progress}. A job has `params`, those of
-rescue_mode, and may have `kill`: {"when": "after", "number": n} for the n-th call that is a new one or follows another one than
-before (so that polling is one), {"when": "before", "number": n} for the n-th call that is to change something. Nothing of a
-controller is cleaned up when it dies, and its locks go with it.
+rescue_mode, and `now`, the time; it may have `kill`: {"when": "after", "number": n} for the n-th call that is a new one or
+follows another one than before (so that polling is one), {"when": "before", "number": n} for the n-th call that is to change
+something. Nothing of a controller is cleaned up when it dies, and its locks go with it.
+
+Its time is simulated: {"wait": seconds, "asked": how many calls were made by then} is a line of a controller that waits, and the
+answer is a line with the time then.
 """
 
 from __future__ import annotations
 
+import gc
 import json
+import logging
 import os
 import re
 import signal
-import sys
 from urllib.parse import unquote
 
 import requests
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _controller, _ssh
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _openstack, _ovh, _ovh_vps, _softlayer
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common, _reboot
-from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
+from ansible_collections.lifeboat.rescue.plugins.module_utils import _controller
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _evidence
+from lifeboat_lab.simulated import SimulatedClock
 
 WRITES = re.compile(r"PUT |POST \S*/reboot$|POST \S*/(action|metadata)\b|DELETE |.*SoftLayer_.* (?!get)\w+$")
 
 
-def hurry():
-    """Wait in hundredths of what a controller waits by itself. The order of all it does stays."""
-    _ssh.FIRST_SECONDS = 0.05
-    _common.EXPECTED_SECONDS = 2.0
-    _softlayer.SoftLayerProvider.transaction_shows = 0.3
-    _softlayer.REBOOT_SHOWS = 1.0
-    for module in (_openstack, _ovh, _ovh_vps, _reboot, _softlayer):
-        module.Backoff = lambda first, longest, factor=2.0: Backoff(0.02, 0.1)
+# Of each library, where nobody answers.
+NOBODY = {
+    "openstack": {"openstack_auth": {"auth_url": "http://127.0.0.1:1/v3", "username": "nobody", "password": "none", "project_name": "none",
+                                     "user_domain_id": "default", "project_domain_id": "default"}},
+    "ovh_dedicated": {f"ovh_{name}": "http://127.0.0.1:1" if name == "endpoint" else "none"
+                      for name in ("endpoint", "application_key", "application_secret", "consumer_key")},
+    "softlayer": {"softlayer_endpoint_url": "http://127.0.0.1:1/xmlrpc", "softlayer_username": "nobody", "softlayer_api_key": "none"},
+}
+
+
+def read_line():
+    """A line of standard input, and nothing of the next one, which may be for another process."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            break
+        line += byte
+    return line
+
+
+def say(words):
+    os.write(1, json.dumps(words).encode() + b"\n")
+
+
+class Nothing:
+    """A world in which nothing happens."""
+
+    now = 0.0
+
+    def advance(self, seconds):
+        self.now += seconds
+
+
+class Elsewhere:
+    """The world's time, which is kept by who gives the jobs."""
+
+    def __init__(self, now, calls):
+        self.now = now
+        self.calls = calls
+
+    def advance(self, seconds):
+        say({"wait": seconds, "asked": len(self.calls)})
+        self.now = json.loads(read_line())
 
 
 def label(request):
@@ -60,16 +99,19 @@ def label(request):
     return " ".join(words)
 
 
-def live(job):
-    """Do the job, in a process of its own; die where it says so."""
-    kill, calls, seen = job.get("kill"), [], set()
+def live(job, report):
+    """Do the job, in a process of its own; die where it says so. report: file descriptor for its last words."""
+    kill, calls, seen, lines = job.get("kill"), [], set(), []
     counts = {"before": 0, "after": 0}
     send = requests.Session.send
+
+    def last_words(result=None):
+        os.write(report, json.dumps({"calls": calls, "lines": lines, "result": result}).encode())
 
     def die_at(when):
         counts[when] += 1
         if kill and (kill["when"], kill["number"]) == (when, counts[when]):
-            os.write(1, json.dumps({"calls": calls, "lines": lines, "result": None}).encode())
+            last_words()
             os.kill(os.getpid(), signal.SIGKILL)
 
     def mortal_send(session, request, **more):
@@ -85,35 +127,35 @@ def live(job):
         return response
 
     requests.Session.send = mortal_send
-    lines = []
-    result = _controller.run("rescue_mode", job["params"], False, lines.append)
-    os.write(1, json.dumps({"calls": calls, "lines": lines, "result": result}).encode())
+    last_words(_controller.run("rescue_mode", job["params"], False, lines.append, SimulatedClock(Elsewhere(job["now"], calls))))
 
 
 def main():
     """One controller after the other."""
-    hurry()
-    for provider in ("openstack", "ovh_dedicated", "softlayer"):
-        # Their libraries are imported once, before anybody dies. They will say that nothing is given.
-        _controller.run("rescue_mode_info", {"provider": provider, "server": "none", "session_dir": os.devnull}, True, str)
-    for line in sys.stdin:
-        reader, writer = os.pipe()
+    # Its thread that looks ahead is in real time; this only makes who waits for it wait less.
+    _evidence.Ahead.slice = 0.02
+    logging.disable()  # the libraries', of failures that are meant
+    for provider, options in NOBODY.items():
+        # Their libraries import much at the first call. They do so here, once, and not in each process.
+        told = _controller.run("rescue_mode_info", {"provider": provider, "server": "none", "address": "127.0.0.1", "rescue_port": 1,
+                                                    "session_dir": "/nonexistent", **options}, True, str, SimulatedClock(Nothing()))
+        assert "failed for 60 s" in told["msg"], told
+    gc.freeze()
+    while line := read_line():
+        reader, report = os.pipe()
         pid = os.fork()
         if not pid:
             os.close(reader)
-            os.dup2(writer, 1)
-            os.close(writer)
             try:
-                live(json.loads(line))
+                live(json.loads(line), report)
             finally:
                 os._exit(0)
-        os.close(writer)
+        os.close(report)
         with open(reader, "rb") as stream:
             said = stream.read()
         status = os.waitpid(pid, 0)[1]
         died = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        print(json.dumps({"died": died, **(json.loads(said) if said else {"result": None, "calls": [], "lines": ["no word"]})}),
-              flush=True)
+        say({"died": died, **(json.loads(said) if said else {"result": None, "calls": [], "lines": ["no word"]})})
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@
 
 A process of its own dies by SIGKILL, over the lab's APIs and real Nova, with a machine of two sshds behind. The next one must
 finish what was begun, must not reboot a second time, and must never have forgotten a server.
+
+Time is simulated, so each waits as long as it does by itself, and the order of what happens does not depend on this machine.
 """
 
 from __future__ import annotations
@@ -21,10 +23,27 @@ import typing as t
 
 import pytest
 
+from lifeboat_lab.simulated import SimulatedClockwork
+from lifeboat_lab.waiting import until
+
 pytest_plugins = "lifeboat_lab.nova.fixtures"
 
 ME = getpass.getuser()
 SECONDS = 60.0
+# How long each step of a task of the API takes, and how long a server is down, in simulated seconds.
+TASK, BOOT = 1.0, 30.0
+
+
+@pytest.fixture
+def clockwork():
+    return SimulatedClockwork()
+
+
+@pytest.fixture
+def server():
+    from lifeboat_lab.ovh_api import Server
+
+    return Server("ns100001.ip-192-0-2.eu", ip="127.0.0.1", task_seconds={"init": TASK, "todo": TASK, "doing": TASK})
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +53,7 @@ def controllers(tmp_path_factory):
     process = subprocess.Popen(
         [sys.executable, str(pathlib.Path(__file__).with_name("mortal.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**clean, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1",
-             "HOME": str(tmp_path_factory.mktemp("home"))})
+             "HOME": str(tmp_path_factory.mktemp("home"))}, bufsize=1)
     yield process
     process.stdin.close()
     process.wait(timeout=SECONDS)
@@ -48,13 +67,13 @@ class World:
     def __init__(self, controllers, machine, directory, **params):
         self.controllers = controllers
         self.machine = machine
+        machine.boots_in = BOOT
         self.sessions = directory / "sessions"
         self.params = {
             "rescue_port": machine.port, "rescue_user": ME, "private_key_file": str(machine.user_key), "login": "key", "rescue": "best",
             "installed_host": "127.0.0.1", "installed_port": machine.port, "installed_user": ME,
             "installed_private_key_file": str(machine.user_key), "installed_known_hosts_file": os.devnull,
-            "installed_host_keys": [machine.installed.host_key], "session_dir": str(self.sessions), "reboot_method": "hard",
-            "connect_timeout": 2.0, "soft_timeout": 10.0, "boot_timeout": 10.0, "wait_timeout": 30.0, **params}
+            "installed_host_keys": [machine.installed.host_key], "session_dir": str(self.sessions), "reboot_method": "hard", **params}
 
     # What asks for something to be changed, on the way in and on the way out, in words of mortal.label().
     asks: t.ClassVar[dict[str, list[str]]] = {}
@@ -77,15 +96,27 @@ class World:
 
     def run(self, state, kill=None):
         """One controller's life."""
-        self.controllers.stdin.write(json.dumps({"params": {**self.params, "state": state}, "kill": kill}) + "\n")
-        self.controllers.stdin.flush()
-        return json.loads(self.controllers.stdout.readline())
+        time, asked = self.machine.clockwork, 0
+        word = {"params": {**self.params, "state": state}, "kill": kill, "now": time.now}
+        while True:
+            self.controllers.stdin.write(json.dumps(word) + "\n")
+            said = json.loads(self.controllers.stdout.readline())
+            if "wait" not in said:
+                return said
+            if said["asked"] != asked:
+                asked = said["asked"]
+                self.settle()
+            time.advance(said["wait"])
+            word = time.now
+
+    def settle(self):
+        """Wait, in real time, until what is real at the provider has done what it was asked for."""
 
     def finish(self, state, died):
         """The controller after the one that died."""
         again = self.run(state)
         told = [again]
-        while died and again["result"].get("failed") and self.may_wait(again["result"]) and len(told) < 4:
+        while died and again["result"].get("failed") and self.may_wait(again["result"]) and len(told) < 5:
             again = self.run(state)
             told.append(again)
         assert not again["result"].get("failed"), (died, told)
@@ -107,6 +138,9 @@ class OpenStack(World):
         self.kind = "installed"
         machine.server = types.SimpleNamespace(next_boot=lambda: types.SimpleNamespace(kind=self.kind, ssh_key=machine.user_public))
         nova_power.then = self.press
+
+    def settle(self):
+        until(lambda: self.nova.show(self.id)["OS-EXT-STS:task_state"] is None, SECONDS, every=0.1)
 
     def press(self, event):
         if event["event"] in ("rescue", "unrescue"):
@@ -130,7 +164,7 @@ class OvhVps(World):
         from lifeboat_lab.ovh_api import Vps
 
         self.vps = api.add(Vps("vps-00000001.vps.ovh.net", ip="127.0.0.1", ip6=None, power=machine,
-                               task_seconds={"todo": 0.05, "doing": 0.2}))
+                               task_seconds={"todo": TASK, "doing": TASK}))
         api.credential.rules += [("GET", "/vps"), ("POST", "/vps/*/getConsoleUrl")]
         super().__init__(controllers, machine, directory, provider="ovh_vps", server=self.vps.name, ovh_endpoint=api.url,
                          **{f"ovh_{name}": value for name, value in api.credential.client_arguments().items()})
@@ -175,8 +209,10 @@ class SoftLayer(World):
         machine.server = types.SimpleNamespace(
             next_boot=lambda: types.SimpleNamespace(kind=server.next_boot().kind, ssh_key=machine.user_public))
         self.api, self.server = api, server
-        # Nothing at this provider tells whether a reboot of a guest arrived. Who is not sure waits first, and asks later.
-        self.params["boot_timeout"] = 6.0 if server.kind == "vs" else 10.0
+        if server.kind == "vs":
+            # Nothing at this provider tells whether a reboot of a guest arrived. Who is not sure waits first, and asks later; each
+            # second of that costs a look at what still runs.
+            self.params["boot_timeout"] = 60.0
 
     def writes(self):
         return self.server.rescues + self.server.reboots
@@ -203,8 +239,10 @@ def world(request, controllers, machine, tmp_path):
         from lifeboat_lab.softlayer_api import Server, SoftLayerApi
 
         server = Server(1001, kind[:2], "web1", primaryIpAddress="127.0.0.1", power=machine, refusal_seconds=0.0,
-                        rescue_seconds={"RESCUE_SETUP": 0.05, "RESCUE_BOOT": 0.2})
-        with SoftLayerApi([server]) as api:
+                        rescue_seconds={"RESCUE_SETUP": TASK, "RESCUE_BOOT": TASK})
+        api = SoftLayerApi([server])
+        api._clockwork = machine.clockwork
+        with api:
             yield SoftLayer(controllers, machine, tmp_path, api, server, api.rest_url if kind.endswith("rest") else api.url)
 
 
@@ -234,6 +272,7 @@ def test_killed_at_each_call(world, state, when):
         if untouched:
             # It only looked. The next one starts where this one did.
             continue
+        world.settle()
         result = world.finish(state, died)
         assert (result["running"], world.machine.system, world.machine.boots) == (runs, runs, boots), (died, result)
         if state == "present":

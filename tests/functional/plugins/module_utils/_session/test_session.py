@@ -28,16 +28,14 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     TimedOut,
     WrongSystem,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_dedicated import OvhDedicated
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common, _reboot, _record
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common import Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence import RESCUE, Known, Watch
+from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence import RESCUE, Ahead, Known, Watch
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder, Reboot, Record
 from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import HostKey, Login
-from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
-from lifeboat_lab.waiting import until
+from lifeboat_lab.simulated import SimulatedClock, SimulatedClockwork
 
 NAME = "ns100001.ip-192-0-2.eu"
 ME = getpass.getuser()
@@ -51,12 +49,15 @@ class MyRecord(Record):
     user: str = ME
 
 
+@pytest.fixture
+def clockwork():
+    return SimulatedClockwork()
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
+def alone(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(_ssh, "FIRST_SECONDS", 0.05)
-    monkeypatch.setattr(_ovh, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
-    monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
+    monkeypatch.setattr(Ahead, "slice", 0.02)  # of real time
     monkeypatch.setattr(_common, "Record", MyRecord)
     monkeypatch.setattr(_record, "Record", MyRecord)
 
@@ -67,6 +68,8 @@ class World:
     def __init__(self, api, server, machine, base):
         self.api, self.server, self.machine = api, server, machine
         self.base = str(base)
+        self.time = api.clockwork
+        self.clock = SimulatedClock(self.time)
         self.lines = []
         server.rescueMail, server.rescueSshKey = "someone@example.org", "ssh-ed25519 AAAA mine"
         self.before = self.settings()
@@ -79,18 +82,20 @@ class World:
         return Folder(self.base, "ovh_dedicated", NAME)
 
     def provider(self):
-        return OvhDedicated({"ovh_endpoint": self.api.url, **{
+        provider = OvhDedicated({"ovh_endpoint": self.api.url, **{
             f"ovh_{name}": value for name, value in self.api.credential.client_arguments().items()}})
+        provider.clock = self.clock
+        return provider
 
     def options(self, **more):
         port = self.machine.port
         login = Login(ME, key_file=str(self.machine.user_key))
         return Options(**{"server": NAME, "rescue_port": port, "installed_port": port, "installed_address": "127.0.0.1",
-                          "installed_login": login, "known_hosts_files": (), "connect_timeout": 2.0, "soft_timeout": 10.0,
+                          "installed_login": login, "known_hosts_files": (), "connect_timeout": 2.0, "soft_timeout": 120.0,
                           "boot_timeout": 10.0, "wait_timeout": 20.0, **more})
 
     def session(self, provider=None, check_mode=False, **more):
-        return Session(provider or self.provider(), self.options(**more), self.folder, self.lines.append, check_mode)
+        return Session(provider or self.provider(), self.options(**more), self.folder, self.lines.append, check_mode, self.clock)
 
     def enter(self, **more):
         return self.session(**more).enter()
@@ -318,7 +323,10 @@ def test_two_at_once_are_one(world):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        # Threads of their own wait in real time.
+        while thread.is_alive():
+            world.time.advance(0.02)
+            thread.join(0.02)
     assert sorted(result["changed"] for result in results) == [False, True]
     assert world.machine.resets == 1
     assert sum("another job" in line for line in world.lines) == 1
@@ -473,7 +481,8 @@ def test_a_plain_reboot_that_died_leaves_no_session(world):
         world.session(provider=provider, reboot_method="hard").reboot()
     assert provider.calls[-1] == "reboot_hard"
     assert world.record() is None
-    until(lambda: world.server.reboots[0].status == "done")
+    world.time.advance(10)
+    assert world.server.reboots[0].status == "done"
     world.enter(reboot_method="hard")
     world.leave(reboot_method="hard")
     assert world.settings() == world.before
