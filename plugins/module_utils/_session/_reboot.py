@@ -69,8 +69,9 @@ class Rebooting:
             # A call that died asked for it. This one may power cycle once more by itself.
             self.reboot.hard = min(self.reboot.hard, HARD_REBOOTS - 1)
             if self.reboot.method == "hard" and not self.reboot.task:
-                if self.goal == INSTALLED and last is not None and self._is_goal(last):
-                    # It was carried out, whatever the provider knows of it, and the server is back.
+                if self.option is None and last is not None and last.system == self.goal and self._is_goal(last):
+                    # It was carried out, and the system that was asked for is back. Not every provider can report that, and a
+                    # second request would hit this system.
                     self.session.mark(self.goal)
                     return last
                 self._ask_hard(again=True)

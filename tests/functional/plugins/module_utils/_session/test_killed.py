@@ -246,10 +246,10 @@ def world(request, controllers, machine, tmp_path):
             yield SoftLayer(controllers, machine, tmp_path, api, server, api.rest_url if kind.endswith("rest") else api.url)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("when", "later"), [("before", 0.0), ("after", 0.0), ("after", 900.0)], ids=["before", "after", "after, late"])
 @pytest.mark.parametrize("state", ["present", "absent"])
-def test_killed_at_each_call(world, state, when):
-    """before: at each call that is to change something. after: at each call of all."""
+def test_killed_at_each_call(world, state, when, later):
+    """before: at each call that is to change something. after: at each call of all. later: seconds after which the next one comes."""
     runs, boots = {"present": ("rescue", ["rescue"]), "absent": ("installed", ["rescue", "installed"])}[state]
     deaths, untouched = [], False
     while True:
@@ -273,6 +273,7 @@ def test_killed_at_each_call(world, state, when):
             # It only looked. The next one starts where this one did.
             continue
         world.settle()
+        world.machine.clockwork.advance(later)
         result = world.finish(state, died)
         assert (result["running"], world.machine.system, world.machine.boots) == (runs, runs, boots), (died, result)
         if state == "present":
