@@ -22,7 +22,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._openstack import DISK, NOTE, UNKNOWN, OpenStack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
-from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
+from lifeboat_lab.simulated import SimulatedClock, SimulatedClockwork
 from lifeboat_lab.waiting import until
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
@@ -32,9 +32,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, nobody):
-    """No credentials of the person who runs the tests, and no patience of minutes."""
-    monkeypatch.setattr(_openstack, "Backoff", lambda first, longest, factor: Backoff(0.01, 0.05))
-    monkeypatch.setattr(OpenStack, "patience", 3.0)
+    """No credentials of the person who runs the tests, and nobody waits for real."""
+    monkeypatch.setattr(OpenStack, "clock", SimulatedClock(SimulatedClockwork()))
 
 
 def params(nova, user="member"):
@@ -77,7 +76,7 @@ def end(provider, task, name="web1", seconds=20.0):
         now = provider.read_task(name, task.id)
         return now if now.state != "running" else None
 
-    return until(ended, seconds, "The task did not end.", every=0.02) if task.state == "running" else task
+    return until(ended, seconds, "The task did not end.", every=0.1) if task.state == "running" else task
 
 
 def rescue(provider, nova, name="web1"):
@@ -556,7 +555,7 @@ def test_an_image_that_fails_late_fails_with_its_reason_and_can_be_tried_again(n
     nova.put_image("empty", id=image, size=0)
     task = provider.switch("web1", option, provider.reboot_mark("web1"))
     nova.wait_for(server, "ERROR")
-    until(lambda: "is unacceptable" in provider.read_task("web1", task.id).text, 10, every=0.02)
+    until(lambda: "is unacceptable" in provider.read_task("web1", task.id).text, 10, every=0.1)
     task = provider.read_task("web1", task.id)
     assert (task.state, "is unacceptable" in task.text) == ("failed", True)
     held.clear()
@@ -617,7 +616,7 @@ def test_faults_that_pass_are_waited_for(nova, provider, make_server):
     assert provider.read_server("web1").name == "web1"
     nova.lose(f"GET /v2.1/servers/{server}", times=1000, after=False, status=503)
     assert provider.read_task("web1", "rescue").state == "unknown"
-    with pytest.raises(ProviderError, match=r"failed for 3 s.*503"):
+    with pytest.raises(ProviderError, match=r"failed for 60 s.*503"):
         provider.read_server("web1")
     nova.control(faults=[])
 
