@@ -34,11 +34,11 @@ QUICK_TARGET = "user_password"
 
 
 class Workspace:
-    """Two copies of the checkout and the environment to test them in.
+    """Copies of the checkout and the environment to test them in.
 
     ansible-test wants the files in a real directory ansible_collections/lifeboat/rescue; and neither litter in the checkout
-    nor an editor at work changes what is tested. The linters have a copy of their own, because the tests leave behind what a
-    linter finds fault with.
+    nor an editor at work changes what is tested. The linters have a copy of their own, and so has ansible-test sanity, because
+    the tests leave behind what a linter finds fault with.
 
     select: of pytest, what `-k` takes; of other steps, a part of their name. quick: one of each kind.
     """
@@ -50,7 +50,8 @@ class Workspace:
         self.quick = quick
         self.tests = directory / "tests/ansible_collections/lifeboat/rescue"
         self.linted = directory / "lint/ansible_collections/lifeboat/rescue"
-        for copy in (self.tests, self.linted):
+        self.sanity = directory / "sanity/ansible_collections/lifeboat/rescue"
+        for copy in (self.tests, self.linted, self.sanity):
             copy_checkout(copy)
 
     def environment(self, tree: Path) -> dict[str, str]:
@@ -96,7 +97,8 @@ def lint(work: Workspace) -> list[Step]:
     tree = work.linted
     scripts = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()
                and re.match(rb"#!.*\b(ba|da)?sh\b", path.read_bytes()[:80])]
-    dist = work.directory / "dist"
+    scratch = work.directory / "importer"
+    scratch.mkdir()
     version = yaml.safe_load((tree / "galaxy.yml").read_text(encoding="utf-8"))["version"]
     importer = work.directory / "galaxy-importer.cfg"
     # The other two run here by themselves.
@@ -109,8 +111,8 @@ def lint(work: Workspace) -> list[Step]:
         "ansible-lint": [["ansible-lint", "-q", "--nocolor"]],
         "mypy": [["mypy", "-p", "ansible_collections.lifeboat.rescue.plugins", *programs]],
         "galaxy-importer": [
-            ["ansible-galaxy", "collection", "build", "--output-path", dist],
-            ["python", "-m", "galaxy_importer.main", dist / f"lifeboat-rescue-{version}.tar.gz"],
+            ["ansible-galaxy", "collection", "build", "--output-path", scratch, tree],
+            ["python", "-m", "galaxy_importer.main", scratch / f"lifeboat-rescue-{version}.tar.gz"],
         ],
         "antsibull-docs": [["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck",
                             "--validate-collection-refs", "all", "--disallow-unknown-collection-refs", "."]],
@@ -125,13 +127,10 @@ def lint(work: Workspace) -> list[Step]:
     notes = {"ansible-test sanity": "^WARNING: (.*[Ss]kip.*)$", "galaxy-importer": "^((?:WARNING|ERROR).*)$"}
     chosen = [name for name in commands if (not work.quick or name in QUICK_LINT) and work.selected(f"lint {name}")]
     environment["GALAXY_IMPORTER_CONFIG"] = str(importer)
-    steps = [Step(f"lint {name}", tree, [[BIN / str(program), *words] for program, *words in commands[name]], environment, 1800,
-                  notes=notes.get(name)) for name in chosen]
-    for step in steps:
-        if step.name == "lint ansible-test sanity":
-            # It leaves files behind that others would find.
-            step.needs = [other.name for other in steps if other is not step]
-    return steps
+    places = {"ansible-test sanity": work.sanity, "galaxy-importer": scratch}  # they leave files behind
+    environments = {"ansible-test sanity": _with_home(work, work.sanity)}
+    return [Step(f"lint {name}", places.get(name, tree), [[BIN / str(program), *words] for program, *words in commands[name]],
+                 environments.get(name, environment), 1800, notes=notes.get(name)) for name in chosen]
 
 
 def _with_home(work: Workspace, tree: Path) -> dict[str, str]:
@@ -219,7 +218,7 @@ def images(work: Workspace) -> list[Step]:
 
 def trees(work: Workspace) -> list[Step]:
     """What boxes have as their systems, unpacked if it is not in the cache."""
-    command = [BIN / "python", "-m", "lifeboat_lab.trees"]
+    command: list[str | Path] = [BIN / "python", "-m", "lifeboat_lab.trees"]
     return [Step(TREES, work.tests, [command], work.environment(work.tests), 1200, [IMAGES], live=True)]
 
 
