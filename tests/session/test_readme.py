@@ -63,7 +63,8 @@ def readme_host(tmp_path: Path) -> t.Iterator[Host]:
     """A server that runs. The inventory has what the README tells to write into it, and nothing more."""
     with World(tmp_path / "world", boxes=Systems(), inventory="readme") as world:
         host = world.hosts["web1"]
-        line = next(line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.strip().startswith("web1 lifeboat_"))
+        [line, *_others] = [line for line in (REPOSITORY / "README.md").read_text().splitlines()
+                            if line.strip().startswith("web1 lifeboat_")]
         names = [word.split("=")[0] for word in line.split()]
         # As an ordinary user no server of the lab has the port 22.
         written = [word.split("=")[0] for word in world.inventory.read_text().split()]

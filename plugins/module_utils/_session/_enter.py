@@ -138,8 +138,7 @@ class Entering(Common):
         if record.phase in (_record.RESTORING, _record.LEAVING, _record.ARMING):
             return False
         if record.phase == _record.REBOOTING:
-            return bool(record.reboot and look.fresh(record.reboot.asked_at, record.reboot.boot_id_before,
-                                                        self.clock.time()))
+            return bool(record.reboot and look.fresh(record.reboot.asked_at, record.reboot.boot_id_before, self.clock.time()))
         return True
 
     def _refuse_other_work(self, server: Server, record: Record | None) -> None:

@@ -184,8 +184,8 @@ class Mixture:
 
 def singly() -> list[Mixture]:
     """Each quirk alone, at each provider that may have it, in each direction."""
-    return [Mixture(provider, direction, {name: {field_name: values[-1] for field_name, values in QUIRKS[name][1].items()}})
-            for name, (providers, _values) in QUIRKS.items() for provider in providers for direction in DIRECTIONS]
+    return [Mixture(provider, direction, {name: {field_name: values[-1] for field_name, values in fields.items()}})
+            for name, (providers, fields) in QUIRKS.items() for provider in providers for direction in DIRECTIONS]
 
 
 def draw(seed: int) -> Mixture:
