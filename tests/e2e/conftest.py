@@ -14,7 +14,8 @@ import pytest
 
 from lifeboat_lab.demo import LOCKED_OUT
 from lifeboat_lab.images import File
-from lifeboat_lab.machine import Installed, Running
+from lifeboat_lab.machine import Running
+from lifeboat_lab.server import Installed
 from lifeboat_lab.world import World
 
 PASSWORD = "correct horse battery 8"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from lifeboat_lab.box import Systems
 from lifeboat_lab.images import File
-from lifeboat_lab.machine import Installed, Running
+from lifeboat_lab.machine import Running
+from lifeboat_lab.server import Installed
 from lifeboat_lab.world import World, result_of
 
 # What each boot, server and controller has of its own. A box has the kernel of the machine that runs the tests.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lifeboat_lab.box import Systems
-from lifeboat_lab.machine import Installed
+from lifeboat_lab.server import Installed
 from lifeboat_lab.world import World
 
 

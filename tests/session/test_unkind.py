@@ -32,8 +32,8 @@ import pytest
 from lifeboat_lab.accounts import accounts
 from lifeboat_lab.box import Box, Systems
 from lifeboat_lab.images import File
-from lifeboat_lab.machine import Installed, Rescue
 from lifeboat_lab.ovh_api import OvhApi
+from lifeboat_lab.server import Installed, Rescue
 from lifeboat_lab.softlayer_api import SoftLayerApi
 from lifeboat_lab.unkind import DIRECTIONS, QUIRKS, Mixture, Unkind, draw, singly
 from lifeboat_lab.waiting import until
@@ -152,7 +152,7 @@ class Case:
 
     @property
     def name(self):
-        return f"{self.fault.split(':')[0]}-{self.mixture.name}" if self.fault else self.mixture.name
+        return f"{self.fault.partition(':')[0]}-{self.mixture.name}" if self.fault else self.mixture.name
 
     def without(self, mixture):
         """A drawn mixture without what this fault makes impossible."""

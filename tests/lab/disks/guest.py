@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lifeboat_lab.images import LabError
-from lifeboat_lab.machine import Machine, Rescue
+from lifeboat_lab.machine import Machine
+from lifeboat_lab.server import Rescue
 from lifeboat_lab.waiting import until
 
 

@@ -38,9 +38,9 @@ from typing import Any, NamedTuple
 
 from . import boxed
 from .images import File, Images, LabError
-from .machine import Boot, Faults, Installed, Rescue, personal_files
+from .machine import personal_files
 from .recipe import PATH
-from .server import Server
+from .server import Boot, Faults, Installed, Rescue, Server
 from .trees import ensure_tree, namespace_prefix
 
 RESCUE_HOSTNAME = "rescue-customer-eu"  # whichever system it is; as `recipe` has it

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .images import Images, LabError
-from .machine import Machine, Rescue
+from .machine import Machine
+from .server import Rescue
 
 # Runs in the rescue system: one tar of all file systems onto the scratch disk, each below its UUID.
 JOB = r"""#!/bin/sh

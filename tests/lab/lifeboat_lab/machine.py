@@ -39,13 +39,11 @@ QEMU's user network shows a port that nobody listens on, or that a firewall drop
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
 import functools
 import json
 import os
-import queue
 import shlex
 import shutil
 import socket
@@ -54,16 +52,16 @@ import tempfile
 import threading
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from . import cpio, qemu, snapshots
 from .images import File, Images, LabError, ensure, prepare
 from .qmp import Qmp
 from .recipe import PATH
+from .server import Boot, Faults, Installed, Rescue, Server
 from .snapshots import Agent
 from .waiting import until
 
@@ -71,28 +69,6 @@ KEPT_DISKS = 6  # copies of the disks, of so many boots
 PORTS = 4  # for hot-plugged disks that need a slot of their own
 UNSAFE = {"direct": False, "no-flush": True}  # as cache=unsafe
 DEVICES = {"virtio-blk": "virtio-blk-pci", "virtio-scsi": "scsi-hd", "nvme": "nvme"}
-
-
-@dataclass(frozen=True)
-class Installed:
-    """Boot the installed system: BIOS, the disk's boot loader, whatever that finds."""
-
-
-@dataclass(frozen=True)
-class Rescue:
-    """Boot the rescue system.
-
-    authorized_keys: public key lines of root. password: of root, plain; None: no log-in by password.
-    host_keys: private host keys by kind (as make_host_keys returns); None: new ones, as providers do.
-    ssh_delay: sshd starts so many seconds after the rest.
-    job: a shell script to be run as root instead of starting sshd.
-    """
-
-    authorized_keys: Sequence[str] = ()
-    password: str | None = field(default=None, repr=False)
-    host_keys: dict[str, str] | None = field(default=None, repr=False)
-    ssh_delay: float = 0
-    job: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,42 +83,7 @@ class Running:
     files: Mapping[str, File]
 
 
-@dataclass
-class Faults:
-    """What goes wrong; each is a number that tests set, and all may change at any time.
-
-    ignore_resets: so many of the next resets do nothing (the old system goes on).
-    linger: a reset takes effect so many seconds after it was asked for (the old system goes on until then).
-    wrong_boot: so many of the next boots into rescue come up installed.
-    ssh_delay: in rescue, sshd starts so many seconds late.
-    """
-
-    ignore_resets: int = 0
-    linger: float = 0
-    wrong_boot: int = 0
-    ssh_delay: float = 0
-
-
-@dataclass(frozen=True)
-class Boot:
-    """One start of the machine.
-
-    number: 1 for the first. kind: installed or rescue, what really boots. started_at: as time.time().
-    disks: copies of the disks as they were before it (gone after KEPT_DISKS further boots); console: what the guest
-    said (when resumed, from then on); host_keys: public host keys of the rescue system (lines "type key"), none for the
-    installed one. resumed: it did not boot, but goes on from a snapshot.
-    """
-
-    number: int
-    kind: str
-    started_at: float
-    disks: tuple[Path, ...]
-    console: Path
-    host_keys: tuple[str, ...] = ()
-    resumed: bool = False
-
-
-class Machine:
+class Machine(Server):
     """A server. See the module."""
 
     def __init__(self, name: str, disks: Sequence[Path], workdir: Path, *, address: str | None = None,
@@ -162,11 +103,6 @@ class Machine:
         """
         if bus not in DEVICES:
             raise ValueError(bus)
-        self.name = name
-        self.next_boot = next_boot
-        self.faults = Faults()
-        self.boots: list[Boot] = []
-        self.errors: list[str] = []
         self._images = images or ensure()
         self._bus = bus
         self._rescue_first = rescue_first
@@ -178,31 +114,14 @@ class Machine:
         self._deleted: set[str] = set()
         self._nodes: dict[str, list[str]] = {}  # name of what is plugged in to QEMU's block nodes, in the order to delete them
         self._layers: dict[str, tuple[str, Path]] = {}  # name to the node and the file that are written to
-        self._workdir = workdir
-        self._workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._changed = threading.Condition()
-        self._orders: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._qemu: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
         self._agent: Agent | None = None
-        self._closed = False
-        self._pending_reset: threading.Timer | None = None
+        workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.disks = tuple(overlay(disk, workdir / f"disk{number}.qcow2") for number, disk in enumerate(disks))
         self._rescue_snapshot: Path | None = None
         self.resumes = resumes
-        self.address, self.port, self._place = _take_place(address, port)
-        # The only thread that starts QEMU, because QEMU is to die with the thread that started it (PR_SET_PDEATHSIG).
-        self._thread = threading.Thread(target=self._obey, name=f"machine {name}", daemon=True)
-        self._thread.start()
-        _open_machines.add(self)
-
-    def __enter__(self) -> Self:
-        """Return the machine."""
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Close it."""
-        self.close()
+        super().__init__(name, workdir, address=address, port=port, next_boot=next_boot, faults=Faults())
 
     @property
     def resumes(self) -> bool:
@@ -230,30 +149,6 @@ class Machine:
         if isinstance(boot, Running) and self.can_resume:
             running_snapshot(self._images, boot.layout, self._memory)  # takes a minute, when it is not there yet
         self._order(lambda: None if self.running else self._start(boot))
-
-    def power_off(self) -> None:
-        """Cut the power. Nothing happens when it is off."""
-        self._order(self._stop)
-
-    def reset(self, boot: Installed | Rescue | None = None) -> None:
-        """Cut the power and switch on again, into boot or else into what next_boot says at that moment.
-
-        A machine that was off is switched on. `faults` may have it do nothing, or later.
-        """
-        if self.faults.ignore_resets > 0:
-            self.faults.ignore_resets -= 1
-            return
-
-        def restart() -> None:
-            self._stop()
-            self._start(boot)
-
-        if self.faults.linger > 0:
-            self._pending_reset = threading.Timer(self.faults.linger, self._order, [restart])
-            self._pending_reset.daemon = True
-            self._pending_reset.start()
-        else:
-            self._order(restart)
 
     def soft_off(self) -> None:
         """Press the power button: the guest shuts itself down, if it can."""
@@ -340,56 +235,15 @@ class Machine:
             raise LabError(f"{self.name} is off, or was not made with hotplug.")
         return qmp
 
-    def wait_for_boot(self, number: int, timeout: float) -> Boot:
-        """Return the boot of that number once it has begun. Raises LabError after timeout seconds."""
-        self._wait(lambda: len(self.boots) >= number, timeout, f"has not booted {number} times")
-        return self.boots[number - 1]
-
     def wait_for_off(self, timeout: float) -> None:
-        """Wait until the machine is off. Raises LabError after timeout seconds."""
+        """Wait until the machine is off, and its end is recorded. Raises LabError after timeout seconds."""
         self._wait(lambda: self._qemu is None, timeout, "is not off")
-
-    def close(self) -> None:
-        """End the machine and give its address back. May be called more than once."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._pending_reset:
-            self._pending_reset.cancel()
-        self._orders.put(None)
-        self._thread.join()
-        self._place.close()
-        _open_machines.discard(self)
 
     # -------------------------------------------------------------------------------------- in the machine's own thread
 
-    def _wait(self, condition: Callable[[], bool], timeout: float, otherwise: str) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self.errors or condition(), timeout)
-            if self.errors:
-                raise LabError(f"{self.name}: {'; '.join(self.errors)}")
-            if not condition():
-                raise LabError(f"{self.name} {otherwise} after {timeout:g} s.")
-
-    def _order(self, order: Callable[[], object]) -> None:
-        if not self._closed:
-            self._orders.put(order)
-
-    def _obey(self) -> None:
-        while (order := self._orders.get()) is not None:
-            try:
-                order()
-            except Exception as error:  # whoever pressed the button is not here to be told
-                with self._changed:
-                    self.errors.append(str(error))
-                    self._changed.notify_all()
-        self._stop()
-
     def _start(self, boot: Installed | Rescue | Running | None) -> None:
-        boot = boot or self.next_boot()
-        if isinstance(boot, Rescue) and self.faults.wrong_boot > 0:
-            self.faults.wrong_boot -= 1
-            boot = Installed()
+        if not isinstance(boot, Running):
+            boot = self._take_boot(boot)
         number = len(self.boots) + 1
         console = self._workdir / f"console-{number}.log"
         started_at = time.time()
@@ -415,9 +269,7 @@ class Machine:
         disks = self._copy_disks(number)
         record = Boot(number, "rescue" if rescue else "installed", started_at, disks, console, host_keys, bool(snapshot))
         qemu = self._launch(record, self._images.initramfs if snapshot else self._workdir / "initrd", snapshot)
-        with self._changed:
-            self.boots.append(record)
-            self._changed.notify_all()
+        self._began(record)
         if snapshot:
             self._resume(qemu, record, identity)
 
@@ -664,15 +516,6 @@ def _device_options(serials: Sequence[str], bus: str, hotplug: bool, agent: bool
     return argv
 
 
-_open_machines: weakref.WeakSet[Machine] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for machine in list(_open_machines):
-        machine.close()
-
-
 def overlay(disk: Path, layer: Path) -> Path:
     """Make a layer (a file, qcow2) that takes what is written over disk; return it."""
     _qemu_img("create", "-q", "-f", "qcow2", "-F", "qcow2" if disk.suffix == ".qcow2" else "raw",
@@ -758,26 +601,6 @@ def _qemu_img(*arguments: str) -> str:
     if done.returncode:
         raise LabError(f"qemu-img {arguments[0]} failed: {done.stdout.strip()}")
     return done.stdout
-
-
-def _take_place(address: str | None, port: int | None) -> tuple[str, int, socket.socket]:
-    """Return an address and a port that are free, and a lock that keeps them ours while the machine is off."""
-    addresses = [address] if address else [f"127.0.0.{number}" for number in range(50, 250)]
-    for candidate in addresses:
-        for number in [port] if port else (22, 2222):
-            # The lock is a socket in the abstract namespace: known wherever the port is, gone with its process.
-            lock = socket.socket(socket.AF_UNIX)
-            try:
-                lock.bind(f"\0lifeboat-lab {candidate}:{number}")
-                with socket.socket() as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind((candidate, number))
-                return candidate, number, lock
-            except OSError as error:
-                lock.close()
-                if error.errno not in (errno.EACCES, errno.EADDRINUSE, errno.EPERM):
-                    raise
-    raise LabError(f"No free address: {address or '127.0.0.50 to 127.0.0.249'}, port {port or '22 or 2222'}.")
 
 
 @functools.cache

@@ -11,15 +11,74 @@ from __future__ import annotations
 
 import abc
 import atexit
+import errno
 import queue
+import socket
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from .machine import Boot, Faults, Installed, Rescue, _take_place
 from .recipe import LabError
+
+
+@dataclass(frozen=True)
+class Installed:
+    """Boot the installed system: BIOS, the disk's boot loader, whatever that finds."""
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """Boot the rescue system.
+
+    authorized_keys: public key lines of root. password: of root, plain; None: no log-in by password.
+    host_keys: private host keys by kind (as make_host_keys returns); None: new ones, as providers do.
+    ssh_delay: sshd starts so many seconds after the rest.
+    job: a shell script to be run as root instead of starting sshd.
+    """
+
+    authorized_keys: Sequence[str] = ()
+    password: str | None = field(default=None, repr=False)
+    host_keys: dict[str, str] | None = field(default=None, repr=False)
+    ssh_delay: float = 0
+    job: str | None = None
+
+
+@dataclass
+class Faults:
+    """What goes wrong; each is a number that tests set, and all may change at any time.
+
+    ignore_resets: so many of the next resets do nothing (the old system goes on).
+    linger: a reset takes effect so many seconds after it was asked for (the old system goes on until then).
+    wrong_boot: so many of the next boots into rescue come up installed.
+    ssh_delay: in rescue, sshd starts so many seconds late.
+    """
+
+    ignore_resets: int = 0
+    linger: float = 0
+    wrong_boot: int = 0
+    ssh_delay: float = 0
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One start of the machine.
+
+    number: 1 for the first. kind: installed or rescue, what really boots. started_at: as time.time().
+    disks: copies of the disks as they were before it (gone after KEPT_DISKS further boots); console: what the guest
+    said (when resumed, from then on); host_keys: public host keys of the rescue system (lines "type key"), none for the
+    installed one. resumed: it did not boot, but goes on from a snapshot.
+    """
+
+    number: int
+    kind: str
+    started_at: float
+    disks: tuple[Path, ...]
+    console: Path
+    host_keys: tuple[str, ...] = ()
+    resumed: bool = False
 
 
 class Server(abc.ABC):
@@ -173,3 +232,23 @@ _open_servers: weakref.WeakSet[Server] = weakref.WeakSet()
 def _close_all() -> None:
     for server in list(_open_servers):
         server.close()
+
+
+def _take_place(address: str | None, port: int | None) -> tuple[str, int, socket.socket]:
+    """Return an address and a port that are free, and a lock that keeps them ours while the machine is off."""
+    addresses = [address] if address else [f"127.0.0.{number}" for number in range(50, 250)]
+    for candidate in addresses:
+        for number in [port] if port else (22, 2222):
+            # The lock is a socket in the abstract namespace: known wherever the port is, gone with its process.
+            lock = socket.socket(socket.AF_UNIX)
+            try:
+                lock.bind(f"\0lifeboat-lab {candidate}:{number}")
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((candidate, number))
+                return candidate, number, lock
+            except OSError as error:
+                lock.close()
+                if error.errno not in (errno.EACCES, errno.EADDRINUSE, errno.EPERM):
+                    raise
+    raise LabError(f"No free address: {address or '127.0.0.50 to 127.0.0.249'}, port {port or '22 or 2222'}.")

@@ -23,6 +23,7 @@ import os
 import shlex
 import socket
 import subprocess
+import tempfile
 import typing as t
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -32,9 +33,10 @@ from pathlib import Path
 from .accounts import Account, accounts
 from .box import Box, Systems
 from .images import File, Images, LabError, ensure, prepare
-from .machine import Installed, Machine, Rescue
+from .machine import Machine
 from .nova.cloud import Cloud
 from .ovh_api import OvhApi
+from .server import Installed, Rescue
 from .softlayer_api import SoftLayerApi
 from .waiting import until
 
@@ -134,6 +136,8 @@ class World:
         self._stack.close()
 
     def _start(self) -> None:
+        # A socket's path may have 107 characters, which the directory of a test can be too long for.
+        self._sockets = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="lifeboat-", ignore_cleanup_errors=True))
         if not self.admin_key.exists():
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "administrator", "-f", str(self.admin_key)],
                            check=True)
@@ -238,7 +242,7 @@ class World:
             user["HOME"] = str(self.home)
         config.touch()
         return {**os.environ, **self.environment(), **user, "ANSIBLE_HOME": str(home), "ANSIBLE_CONFIG": str(config),
-                "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_CONTROL_PATH_DIR": str(home / "cp"),
+                "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_CONTROL_PATH_DIR": self._sockets,
                 "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=10s"}
 
     def _run(self, program: str, arguments: Sequence[str], timeout: float,

@@ -24,7 +24,7 @@ import pytest
 
 from lifeboat_lab.box import Box, Systems
 from lifeboat_lab.images import File, LabError, ensure
-from lifeboat_lab.machine import Installed, Rescue
+from lifeboat_lab.server import Installed, Rescue
 from lifeboat_lab.waiting import until
 
 PATIENCE = 60.0  # seconds for what takes a fraction of one
@@ -341,7 +341,7 @@ import os, signal, sys, time
 from pathlib import Path
 from lifeboat_lab.box import Box, Systems
 from lifeboat_lab.images import Images
-from lifeboat_lab.machine import Rescue
+from lifeboat_lab.server import Rescue
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 images, workdir = Images(Path(sys.argv[1])), Path(sys.argv[2])
@@ -458,7 +458,7 @@ def ordinary_user() -> Iterator[User]:
                  f"mount --bind {shlex.quote(str(images.directory))} {place}; "
                  f'exec setpriv --reuid {uid} --regid {uid} --clear-groups -- "$@"')
         # The Python of the tests may be in a home that is closed to others.
-        python = next(path for path in ("/usr/bin/python3", sys.executable) if Path(path).exists())
+        python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
         yield User(place, workdir, ["unshare", "--mount", "--", "sh", "-c", enter, "sh", python],
                    {"HOME": str(home), "PYTHONPATH": str(home / "lab"), "XDG_CACHE_HOME": str(home / "cache")})
     finally:

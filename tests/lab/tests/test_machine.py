@@ -19,7 +19,8 @@ import pytest
 
 from lifeboat_lab.images import File, Images, LabError, ensure, prepare
 from lifeboat_lab.inspect import diff_manifests, inspect_disk
-from lifeboat_lab.machine import Faults, Installed, Machine, Rescue, Running, make_host_keys, overlay, written
+from lifeboat_lab.machine import Machine, Running, make_host_keys, overlay, written
+from lifeboat_lab.server import Faults, Installed, Rescue
 from lifeboat_lab.waiting import until
 
 PATIENCE = 240  # seconds for what takes 5 to 30 on a machine with nothing else to do
@@ -333,7 +334,7 @@ def test_what_cannot_be_resumed_boots(images: Images, key: Key, tmp_path: Path) 
     with Machine("nvme", [images.disk("mbr")], tmp_path / "nvme", bus="nvme", images=images, resumes=True) as machine:
         machine.power_on(Rescue(authorized_keys=[key.public]))
         assert not machine.wait_for_boot(1, PATIENCE).resumed
-        assert log_in(machine, key, "lsblk --nodeps --noheadings --output NAME,SERIAL | tr -s ' '") == \
+        assert log_in(machine, key, "lsblk --nodeps --noheadings --output NAME,SERIAL | tr -s ' ' | sort") == \
             "nvme0n1 target0\nnvme1n1 rescue"
 
 
@@ -428,7 +429,8 @@ def test_nothing_outlives_the_process(images: Images, tmp_path: Path, how: signa
 import signal
 from pathlib import Path
 from lifeboat_lab.images import Images
-from lifeboat_lab.machine import Machine, Rescue
+from lifeboat_lab.machine import Machine
+from lifeboat_lab.server import Rescue
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 images = Images(Path({str(images.directory)!r}))
