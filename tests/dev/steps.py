@@ -28,9 +28,43 @@ IMAGES, TREES, ZOO = "lab images", "lab trees", "lab zoo"
 UNKIND = "tests/session/test_unkind.py"
 NEW_SEEDS = "40"  # drawn by `./dev test unkind`
 
-# One of each kind, for `./dev test quick`; of the tests of the other parts, those with the mark quick.
+# One of each kind, for `./dev test quick`; and all unit tests.
 QUICK_LINT = ("ruff", "mypy")
 QUICK_TARGET = "user_password"
+_FUNCTIONAL = "tests/functional/plugins"
+QUICK_TESTS = {
+    "functional": [
+        f"{_FUNCTIONAL}/connection/test_chroot_ssh.py::test_the_root_is_the_tree",
+        f"{_FUNCTIONAL}/module_utils/test_firewall.py",
+        f"{_FUNCTIONAL}/module_utils/test_ssh.py::test_probe_of_a_closed_port",
+        f"{_FUNCTIONAL}/module_utils/_storage/test_storage.py::test_check_do_repeat",
+        f"{_FUNCTIONAL}/module_utils/_providers/test_openstack.py::test_credentials_come_from_clouds_yaml",
+        f"{_FUNCTIONAL}/module_utils/_providers/test_ovh_dedicated.py::test_a_server_is_read_by_one_call",
+        f"{_FUNCTIONAL}/module_utils/_providers/test_ovh_vps.py::test_boot_options",
+        f"{_FUNCTIONAL}/module_utils/_providers/test_softlayer.py::test_a_server_is_read_by_one_call",
+        f"{_FUNCTIONAL}/module_utils/_session/test_killed.py::test_killed_at_each_call[ovh_dedicated-present-before]",
+        f"{_FUNCTIONAL}/module_utils/_session/test_session.py::test_there_and_back",
+    ],
+    "session": [
+        "tests/session/test_faults.py::test_the_installed_system_boots_instead",
+        "tests/session/test_killed.py::test_killed[leaving]",
+        "tests/session/test_readme.py::test_an_inventory_as_in_the_readme",
+        "tests/session/test_rescue_mode.py",
+    ],
+    "lab": [
+        "tests/lab/tests/test_box.py::test_each_boot_is_one_of_its_own",
+        "tests/lab/tests/test_disks.py::test_to_look_writes_nothing_and_one_byte_is_seen",
+        "tests/lab/tests/test_machine.py::test_rescue_is_what_was_asked_for",
+        "tests/lab/tests/test_ovh_api.py::test_wrong_keys_are_refused",
+        "tests/lab/tests/test_softlayer_api.py::test_a_wrong_key_is_refused",
+        "tests/lab/tests/test_unkind.py::test_ovh_a_setting_lags",
+    ],
+    "e2e": [
+        "tests/e2e/test_chain.py::test_a_failed_repair_leaves_it_in_rescue_unmounted",
+        "tests/e2e/test_disks.py::test_it_is_mounted_and_left_clean[gpt-bios-ext4-0-ro]",
+        "tests/e2e/test_disks.py::test_it_is_mounted_and_left_clean[gpt-bios-ext4-0-rw]",
+    ],
+}
 
 
 class Workspace:
@@ -179,16 +213,19 @@ def unit(work: Workspace) -> list[Step]:
 
 def functional(work: Workspace) -> list[Step]:
     """Functions and modules against the real thing: sshd, this kernel, Nova, the APIs of the lab."""
-    return [_pytest(work, "functional", ["tests/functional"])]
+    return [_pytest(work, "functional", QUICK_TESTS["functional"] if work.quick else ["tests/functional"])]
 
 
 def session(work: Workspace) -> list[Step]:
     """Entering, leaving and what goes wrong on the way, by whole calls, on boxes. Several at a time, for they mostly wait."""
+    together = ("--numprocesses=6", "--dist=worksteal")
+    if work.quick:
+        return [*images(work), *trees(work), _pytest(work, "session", QUICK_TESTS["session"], *together, needs=[TREES])]
     return [
         *images(work), *trees(work),
         # It runs all of its servers at a time by itself.
         _pytest(work, "session unkind", [UNKIND], needs=[TREES]),
-        _pytest(work, "session", ["tests/session", f"--ignore={UNKIND}"], "--numprocesses=6", "--dist=worksteal", needs=[TREES]),
+        _pytest(work, "session", ["tests/session", f"--ignore={UNKIND}"], *together, needs=[TREES]),
     ]
 
 
@@ -201,6 +238,8 @@ def unkind(work: Workspace) -> list[Step]:
 
 def e2e(work: Workspace) -> list[Step]:
     """Whole jobs on machines that boot, a step for each file."""
+    if work.quick:
+        return [*images(work), *trees(work), _pytest(work, "e2e", QUICK_TESTS["e2e"], needs=[TREES])]
     files = sorted((work.tests / "tests/e2e").glob("test_*.py"), key=lambda path: path.stat().st_size, reverse=True)
     return [*images(work), *trees(work), *zoo(work),
             *(_pytest(work, f"e2e {path.stem[5:]}", [f"tests/e2e/{path.name}"], needs=[TREES, ZOO]) for path in files)]
@@ -208,7 +247,8 @@ def e2e(work: Workspace) -> list[Step]:
 
 def lab(work: Workspace) -> list[Step]:
     """What stands in for the world."""
-    return [*images(work), *trees(work), *zoo(work), _pytest(work, "lab", ["tests/lab/tests"], needs=[TREES, ZOO])]
+    paths = QUICK_TESTS["lab"] if work.quick else ["tests/lab/tests"]
+    return [*images(work), *trees(work), *zoo(work), _pytest(work, "lab", paths, needs=[TREES, ZOO])]
 
 
 def images(work: Workspace) -> list[Step]:
@@ -240,8 +280,7 @@ def openstack_full(work: Workspace) -> list[Step]:
 def _pytest(work: Workspace, name: str, paths: Sequence[str], *options: str, needs: Iterable[str] = ()) -> Step:
     junit = work.directory / f"{name.replace(' ', '-')}.xml"
     select = ["-k", work.select] if work.select is not None else []
-    marked = ["-m", "quick"] if work.quick and name != "unit" else []
-    command: list[str | Path] = [BIN / "pytest", "-v", "-p", "no:cacheprovider", f"--junitxml={junit}", *options, *select, *marked, *paths]
+    command: list[str | Path] = [BIN / "pytest", "-v", "-p", "no:cacheprovider", f"--junitxml={junit}", *options, *select, *paths]
     return Step(name, work.tests, [command], work.environment(work.tests), 3600, [*needs], junit=junit, notes=r"^(SKIPPED .*)$", live=True)
 
 
