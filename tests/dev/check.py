@@ -64,6 +64,8 @@ def main() -> int:
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
             return 130
+    if totals.xfailed:
+        print(f"{totals.xfailed} tests show known faults that are still there (xfailed)")
     print(totals)
     return 1 if totals.failed or not totals.passed else 0
 

@@ -26,18 +26,21 @@ NO_TESTS = 5  # exit code of pytest when it selected no test
 
 @dataclasses.dataclass
 class Totals:
-    """Numbers of tests."""
+    """Numbers of tests. xfailed: those that show a known fault, which is still there."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    xfailed: int = 0
 
     def add(self, other: Totals) -> None:
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
+        self.xfailed += other.xfailed
 
     def __str__(self) -> str:
+        """As the last line of a run has it, which is read by programs too."""
         text = f"{self.passed} passed, {self.failed} failed"
         return f"{text}, {self.skipped} skipped" if self.skipped else text
 
@@ -173,6 +176,8 @@ class Runner:
             for line in dict.fromkeys(re.findall(step.notes, text, re.MULTILINE)):
                 print(f"     {step.name}: {line}")
         verdict = str(outcome.totals) if step.junit else ""
+        if outcome.totals.xfailed:
+            verdict += f", {outcome.totals.xfailed} xfailed"
         print(f"{'FAIL' if outcome.problem else 'ok  '} {step.name} ({outcome.seconds:.1f} s, {outcome.cpu:.1f} s of CPU) "
               f"{'; '.join(filter(None, [verdict, outcome.problem]))}".rstrip(), flush=True)
 
@@ -242,9 +247,11 @@ def read_junit(path: Path, step: str) -> tuple[Totals, list[Test]]:
     if path.exists():
         for suite in ET.parse(path).iter("testsuite"):
             failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-            skipped = int(suite.get("skipped", 0))
+            # pytest counts both as skipped.
+            left_out = int(suite.get("skipped", 0))
+            xfailed = sum(skipped.get("type") == "pytest.xfail" for skipped in suite.iter("skipped"))
             # One test may both fail and break in its teardown.
-            totals.add(Totals(max(int(suite.get("tests", 0)) - failed - skipped, 0), failed, skipped))
+            totals.add(Totals(max(int(suite.get("tests", 0)) - failed - left_out, 0), failed, left_out - xfailed, xfailed))
             for case in suite.iter("testcase"):
                 place = (case.get("classname") or "").rpartition(".")[2]
                 tests.append(Test(step, f"{place}::{case.get('name')}", float(case.get("time", 0))))

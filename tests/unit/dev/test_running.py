@@ -18,9 +18,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "dev"))
 import running
 import timings
 
-JUNIT = """<testsuites><testsuite errors="1" failures="1" skipped="1" tests="5">
+JUNIT = """<testsuites><testsuite errors="1" failures="1" skipped="2" tests="6">
 <testcase classname="tests.unit.test_wait" name="test_slow[x]" time="3.25"/>
-<testcase classname="tests.unit.test_wait" name="test_quick" time="0.1"/>
+<testcase classname="tests.unit.test_wait" name="test_quick" time="0.1"><skipped type="pytest.skip" message="no root"/></testcase>
+<testcase classname="tests.unit.test_wait" name="test_fault" time="0.1"><skipped type="pytest.xfail" message="S5"/></testcase>
 </testsuite></testsuites>"""
 
 
@@ -112,7 +113,7 @@ def test_what_pytest_reports_counts(step, run, tmp_path):
     junit = tmp_path / "report.xml"
     junit.write_text(JUNIT)
     outcome = run(step("unit", "exit 1", junit=junit))["unit"]
-    assert str(outcome.totals) == "2 passed, 2 failed, 1 skipped"
+    assert str(outcome.totals) == "2 passed, 2 failed, 1 skipped" and outcome.totals.xfailed == 1
     assert outcome.tests[0] == ("unit", "test_wait::test_slow[x]", 3.25)
     assert [line for line in timings.report([outcome]) if "::" in line] == ["     3.2 s  unit: test_wait::test_slow[x]"]
 
