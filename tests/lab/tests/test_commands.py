@@ -44,7 +44,8 @@ def test_the_lab_prints_an_inventory_and_leaves_nothing(how: signal.Signals) -> 
         listed = subprocess.run(["ansible-inventory", "-i", str(inventory), "--graph"], capture_output=True, text=True,
                                 check=True, timeout=60).stdout
         assert "web1" in listed and "web2" in listed
-        machines = {arguments for arguments in _processes(directory) if arguments.startswith(b"qemu")}
+        programs = [arguments.partition(b"\0")[0].rpartition(b"/")[2] for arguments in _processes(directory)]
+        machines = [program for program in programs if program.startswith(b"qemu-system")]
         assert len(machines) == 2
         process.send_signal(how)
         assert process.wait(60) == 0
