@@ -458,8 +458,8 @@ class Services(test.TestCase):  # type: ignore[misc, unused-ignore]
         """Start everything but the web server."""
         super().setUp()
         # Nova's tests last for seconds, so they have each idle thread look every 10 ms whether it is to end. Here there are
-        # hundreds after a while, which would keep a core busy with nothing else.
-        futurist._thread.ThreadWorker.MAX_IDLE_FOR = 60
+        # hundreds after a while, which would keep a core busy with nothing else. Nor so long that the end waits for them.
+        futurist._thread.ThreadWorker.MAX_IDLE_FOR = 1
         self.keystone = Keystone()
         self.useFixture(functional_fixtures.PlacementFixture())
         self.network = self.useFixture(Network(self))
