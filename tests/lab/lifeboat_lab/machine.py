@@ -450,10 +450,13 @@ class _Template(Machine):
         _agent, qmp = self._started(record, self._workdir)
         qmp.execute("human-monitor-command", command_line=f"hostfwd_add net {self._forward()}")
 
+        known_hosts = self._workdir / "known_hosts"
+        known_hosts.write_text("".join(f"* {line}\n" for line in self._images.host_keys))
+
         def agent_started() -> bool:
             return subprocess.run(
-                ["ssh", "-F", "none", "-i", str(key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o",
-                 "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=60", "-p", str(self.port), f"root@{self.address}",
+                ["ssh", "-F", "none", "-i", str(key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o",
+                 f"UserKnownHostsFile={known_hosts}", "-o", "ConnectTimeout=60", "-p", str(self.port), f"root@{self.address}",
                  snapshots.START_RUNNING_AGENT], input=snapshots.RUNNING_AGENT, text=True, capture_output=True, timeout=300,
                 check=False).returncode == 0
 

@@ -104,7 +104,8 @@ quiet("sh", "-c", '''
 cd /run && mkdir lab-warm && cd lab-warm
 ssh-keygen -q -t ed25519 -N "" -f key && ssh-keygen -q -t ed25519 -N "" -f host
 /usr/sbin/sshd -p 222 -h /run/lab-warm/host -o AuthorizedKeysFile=/run/lab-warm/key.pub -o StrictModes=no -o PidFile=/run/lab-warm/pid
-ssh -i key -p 222 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null 127.0.0.1 "
+echo "[127.0.0.1]:222 $(cat host.pub)" > known_hosts
+ssh -i key -p 222 -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/run/lab-warm/known_hosts 127.0.0.1 "
     python3 -c 'import argparse, base64, ctypes, datetime, hashlib, io, json, locale, logging, platform, re, shlex, shutil, signal,
 import socket, stat, struct, subprocess, syslog, tarfile, tempfile, threading, traceback, typing, zipfile, zipimport'
     lsblk --json; blkid; findmnt; losetup"

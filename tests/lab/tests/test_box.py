@@ -54,10 +54,19 @@ def box(key: Key, tmp_path: Path) -> Iterator[Box]:
         assert made.errors == []
 
 
+def known_hosts(box: Box, directory: Path) -> Path:
+    """A file with the host keys of the system that was booted last."""
+    path = directory / f"known_hosts-{box.port}-{box.address}"
+    keys = (box.boots[-1].host_keys if box.boots else ()) or box.host_keys
+    path.write_text("".join(f"[{box.address}]:{box.port} {host_key}\n{box.address} {host_key}\n" for host_key in keys))
+    return path
+
+
 def ssh(box: Box, key: Key, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command as root."""
     argv = ["ssh", "-F", "none", "-p", str(box.port), "-i", str(key.path), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
-            "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no", f"root@{box.address}", command]
+            "-o", f"UserKnownHostsFile={known_hosts(box, key.path.parent)}", "-o", "StrictHostKeyChecking=yes",
+            f"root@{box.address}", command]
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
@@ -164,7 +173,7 @@ def test_a_reset_is_as_abrupt_as_a_power_cut(box: Box, key: Key) -> None:
     box.power_on()
     run(box, key, WITNESS)
     with paramiko.SSHClient() as client, socket.create_connection((box.address, box.port), PATIENCE) as other:
-        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        client.load_host_keys(str(known_hosts(box, key.path.parent)))
         client.connect(box.address, box.port, "root", key_filename=str(key.path), timeout=PATIENCE)
         _stdin, stdout, _stderr = client.exec_command("sleep 600")
         assert other.recv(4) == b"SSH-"
@@ -264,7 +273,7 @@ def test_the_rescue_system_has_new_host_keys_and_a_password(box: Box, key: Key) 
     first = box.wait_for_boot(1, PATIENCE)
     assert fingerprint(box) == set(first.host_keys) and len(first.host_keys) == 2
     with paramiko.SSHClient() as client:
-        client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+        client.load_host_keys(str(known_hosts(box, key.path.parent)))
         client.connect(box.address, box.port, "root", PASSWORD, timeout=PATIENCE, look_for_keys=False, allow_agent=False)
         assert client.exec_command("id -un")[1].read() == b"root\n"
     box.reset(Rescue())
@@ -298,8 +307,9 @@ def test_debian_13_punishes_who_fails_to_log_in(key: Key, tmp_path: Path, kind: 
         assert fingerprint(box) <= set(box.boots[0].host_keys) | {" ".join(line.split()[:2]) for line in box.host_keys}
 
         def refused() -> bool:
-            subprocess.run(["ssh", "-F", "none", "-p", str(box.port), "-o", "BatchMode=yes", "-o", "UserKnownHostsFile=/dev/null",
-                            "-o", "StrictHostKeyChecking=no", "-o", "IdentitiesOnly=yes", f"stranger@{box.address}", "true"],
+            subprocess.run(["ssh", "-F", "none", "-p", str(box.port), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o",
+                            f"UserKnownHostsFile={known_hosts(box, tmp_path)}", "-o", "IdentitiesOnly=yes",
+                            f"stranger@{box.address}", "true"],
                            stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
             return first_words(box, 5) != "SSH-"
 
