@@ -60,7 +60,7 @@ QUICK_TESTS = {
         "tests/lab/tests/test_unkind.py::test_ovh_a_setting_lags",
     ],
     "e2e": [
-        "tests/e2e/test_chain.py::test_a_failed_repair_leaves_it_in_rescue_unmounted",
+        "tests/e2e/test_chain.py::test_by_hand",
         "tests/e2e/test_disks.py::test_it_is_mounted_and_left_clean[gpt-bios-ext4-0-ro]",
         "tests/e2e/test_disks.py::test_it_is_mounted_and_left_clean[gpt-bios-ext4-0-rw]",
     ],
