@@ -219,6 +219,40 @@ def test_a_devices_file_hides_nothing(zoo: Zoo) -> None:
             guest.run("rm -r /etc/lvm/devices/system.devices")
 
 
+# Programs that, the first time that they are run, have something done to half arrays behind the back of who looks.
+BEHIND = {
+    # As rescue systems do when they have waited half a minute for the other half.
+    "started": ("lsblk", 'lsblk "$@"; for array in /dev/md12?; do mdadm --run --quiet $array; done >/dev/null 2>&1'),
+    # As udev does when it comes late to an event of a member.
+    "taken": ("dmsetup", 'for member in /dev/sd??; do mdadm --incremental --quiet $member; done >/dev/null 2>&1; dmsetup "$@"'),
+}
+STATES = "cat /sys/block/md*/md/array_state"
+
+
+@pytest.mark.parametrize("mode", ["ro", "rw"])
+@pytest.mark.parametrize("behind", BEHIND)
+def test_half_an_array_that_is_touched_meanwhile_is_looked_at_again(zoo: Zoo, behind: str, mode: str) -> None:
+    with zoo.plugged("raid1-lvm-degraded", active=True) as there:
+        guest, (program, script) = there.guest, BEHIND[behind]
+        for check_mode in (True, False):
+            assert set(guest.run(STATES).split()) == {"inactive"}
+            guest.run(f"cat > /usr/local/sbin/{program}; chmod +x /usr/local/sbin/{program}",
+                      stdin=f"#!/bin/sh\nrm /usr/local/sbin/{program}\n{script}\n".encode())
+            done = call(guest, "storage_mount", check_mode=check_mode, mode=mode, degraded=True)
+            assert done.get("changed"), done
+            assert {each["target"][len("/mnt/target"):] or "/" for each in done["mounts"]} == {
+                mount.path for mount in there.image.systems[0].mounts}
+            assert guest.run(f"ls /usr/local/sbin/{program}", check=False) == "", "it was not run"
+            if behind == "started":
+                assert not {"inactive"} & set(guest.run(STATES).split())
+            if check_mode:
+                # As it was, for the next one.
+                guest.run("udevadm settle; lvm vgchange -qq --activate n; for array in /sys/block/md*; do "
+                          "echo inactive > $array/md/array_state; done")
+        assert guest.run("cat /mnt/target/etc/hostname").strip() == expected(there)[0].hostname
+        assert call(guest, "storage_mount", state="unmounted")["clean"]
+
+
 def test_of_two_groups_of_one_name_one_is_set_aside(zoo: Zoo) -> None:
     with zoo.plugged("twin-vg") as there:
         guest = there.guest

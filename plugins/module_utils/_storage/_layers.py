@@ -27,6 +27,9 @@ from ._journal import Journal
 from ._kernel import Kernel, sys_of
 from ._loop import loop_over
 
+_UDEV = "/run/udev/control"  # there where udev runs
+_SETTLED = 30  # seconds for udev to be done with what has happened
+
 # All names that we give begin so; see _RULES.
 PREFIX = "lifeboat"
 
@@ -179,7 +182,7 @@ class Layers:
         return f"/dev/mapper/{name}"
 
     def _hush(self) -> None:
-        if self._hushed or not os.path.exists("/run/udev/control"):
+        if self._hushed or not os.path.exists(_UDEV):
             return
         self._hushed = True
         if os.path.exists(_RULES_FILE):
@@ -260,6 +263,7 @@ class Layers:
 
     def _start_array(self, uuid: str, members: list[Device]) -> bool:
         halves = self._waiting(members)
+        held = set(halves)
         node = f"/dev/{halves[0]}" if halves else self._free_array()
         try:
             if halves:
@@ -268,22 +272,47 @@ class Layers:
                 if not self.overlays:
                     self.run(["mdadm", "--run", node])
                     return True
+                if os.path.exists(_UDEV):
+                    # It may still be busy with how they came, and would take them again.
+                    self.run(["udevadm", "settle", f"--timeout={_SETTLED}"], check=False)
                 # Started as it is, even read-only, it would bring its bitmap up to date.
                 self.run(["mdadm", "--stop", node])
+                held.clear()
                 node = self._free_array()
             nodes = [self._over(member) for member in members]
             self.journal.announce(do="array", node=node, members=nodes)
             self.run(["mdadm", "--assemble", "--run", *(["--readonly"] if self.overlays else []), node, *nodes])
         except (CommandFailed, OSError) as exc:
+            if self._are_taken(members, held):
+                if self.journal.steps[-1]["do"] == "start" and not self.overlays:
+                    self.journal.steps.pop()
+                self._tried.difference_update(member.path for member in members)
+                return True
             for member in members:
                 self.why[member.path] = f"Its array cannot be started: {_reason(exc)}"
             return False
         return True
 
+    def _are_taken(self, members: list[Device], held: t.Container[str]) -> bool:
+        """Whether somebody has given these to an array, or has started theirs, since they were looked at. held: arrays that had them.
+
+        udev gives them to one when it is late, and rescue systems start one half a minute after it has come.
+        """
+        known = {path for member in members for path in member.below}
+        for holder, state in self._arrays_of(members).items():
+            if holder not in held if state == "inactive" else f"/dev/{holder}" not in known:
+                return True
+        return False
+
     def _waiting(self, members: list[Device]) -> list[str]:
         """Names of inactive arrays that have these members already."""
+        return [holder for holder, state in self._arrays_of(members).items() if state == "inactive"]
+
+    def _arrays_of(self, members: list[Device]) -> dict[str, str]:
+        """Name to state of the arrays that have one of these now."""
         holders = {holder for member in members for holder in self.kernel.holders(member.path)}
-        return sorted(holder for holder in holders if self.kernel.array(f"/dev/{holder}").get("array_state") == "inactive")
+        states = {holder: self.kernel.array(f"/dev/{holder}").get("array_state", "") for holder in sorted(holders)}
+        return {holder: state for holder, state in states.items() if state}
 
     def _free_array(self) -> str:
         taken = self.kernel.arrays()

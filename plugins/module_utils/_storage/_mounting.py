@@ -229,10 +229,7 @@ class Storage:
                 raise BadInput(f"There are {len(self.systems)} installed systems: {listing}.", "Nothing was mounted.",
                                "Set system to the id or the device of the one that is meant.",
                                {"systems": [system.as_result() for system in self.systems]})
-            hidden = [f"{device.name}: {device.used or self._unread(device)}" for device in self.devices.candidates()
-                      if device.type and not device.below and (device.used or self._unread(device))]
-            raise TargetError(" ".join(["No installed system was found.", *(["Not looked into:"] if hidden else []), *hidden]),
-                              "Nothing was mounted.",
+            raise TargetError(f"No installed system was found.{self._not_looked_into()}", "Nothing was mounted.",
                               "See what lifeboat.rescue.storage_info tells about the disks. Where this is no rescue system, "
                               "enter one first.",
                               {"filesystems": [f"{device.name}: {self._why(device)}" for device in self.devices
@@ -245,8 +242,14 @@ class Storage:
             if not chosen[0].mountable:
                 raise BadInput(f"{chosen[0]} is none that can be mounted here.", "Nothing was mounted.")
             return chosen[0]
-        raise BadInput(f"There is no installed system {wanted!r}. There is: {listing or 'none'}.",
+        raise BadInput(f"There is no installed system {wanted!r}. There is: {listing or 'none'}.{self._not_looked_into()}",
                        "Nothing was mounted.")
+
+    def _not_looked_into(self) -> str:
+        """In sentences, what may hold an installed system that nobody has seen; each is preceded by a blank."""
+        hidden = [f" {device.name}: {device.used or self._unread(device)}" for device in self.devices.candidates()
+                  if device.type and not device.below and (device.used or self._unread(device))]
+        return "".join([" Not looked into:", *hidden]) if hidden else ""
 
     def _place(self, system: System) -> tuple[t.Any, ...]:
         """What stays the same of a system when its layers are built in another way. Names and numbers of devices do not."""
