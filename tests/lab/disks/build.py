@@ -126,9 +126,7 @@ def _tools(cache: Path, say: Callable[[str], None]) -> Path:
         mirrors = [f"{line} contrib" for line in recipe._mirrors()]
         with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as name:
             scratch = Path(name)
-            recipe.run("mmdebstrap", f"--mode={'unshare' if os.geteuid() else 'root'}", "--variant=extract", "--skip=output/dev",
-                       "--aptopt=Acquire::Languages none", f"--include={','.join(TOOLS)}", recipe.SUITE, scratch / "tools.tar",
-                       *mirrors)
+            recipe.mmdebstrap(scratch, "--variant=extract", f"--include={','.join(TOOLS)}", recipe.SUITE, scratch / "tools.tar", *mirrors)
             with tarfile.open(scratch / "tools.tar") as tar:
                 tar.extraction_filter = lambda member, path: member  # it is Debian's own
                 tar.extractall(scratch / "tree", [member for member in tar if KEPT.fullmatch(member.name)])

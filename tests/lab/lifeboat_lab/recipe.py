@@ -140,6 +140,19 @@ def _mirrors() -> list[str]:
     return sorted(set(lines))
 
 
+def mmdebstrap(scratch: Path, *words: str | Path, env: Mapping[str, str] | None = None) -> None:
+    """Make the tree of a Debian. Raises LabError. scratch: a directory that goes with the build. words: as the program takes them."""
+    command: list[str | Path] = ["mmdebstrap", "--mode=unshare"]
+    where = {}
+    if os.geteuid() == 0:
+        # Its mounts are in a namespace that ends with it, and it ends with the process that we started, which ends with us.
+        command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+                   "mmdebstrap", "--mode=root"]
+        where = {"TMPDIR": str(scratch)}
+    run(*command, "--skip=output/dev", "--aptopt=Acquire::Languages none", *words,
+        env={"DEBIAN_FRONTEND": "noninteractive", **where, **(env or {})})
+
+
 def bootstrap(scratch: Path, name: str, packages: Iterable[str], setup: str, without: Iterable[str] = ()) -> None:
     """Make the tar file of a tree: Debian with packages and our files, without some, then setup run in it."""
     with tarfile.open(scratch / f"{name}.files.tar", "w") as tar:
@@ -147,8 +160,8 @@ def bootstrap(scratch: Path, name: str, packages: Iterable[str], setup: str, wit
             if path.is_file():
                 _add(tar, str(path.relative_to(FILES / name)), path.read_bytes(),
                      0o755 if path.stat().st_mode & 0o100 else 0o644)
-    run("mmdebstrap", f"--mode={'unshare' if os.geteuid() else 'root'}", "--variant=apt", "--skip=output/dev",
-        "--aptopt=Acquire::Languages none", "--dpkgopt=force-unsafe-io",
+    mmdebstrap(
+        scratch, "--variant=apt", "--dpkgopt=force-unsafe-io",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in without), f"--include={','.join(packages)}",
@@ -156,7 +169,7 @@ def bootstrap(scratch: Path, name: str, packages: Iterable[str], setup: str, wit
         f'--customize-hook=chroot "$1" sh -euc {shlex.quote(setup)}',
         SUITE, scratch / f"{name}.tar", *_mirrors(),
         # the initramfs is made once, by the setup, when its configuration is there
-        env={"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive"})
+        env={"INITRD": "No"})
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:

@@ -140,12 +140,11 @@ def _bootstrap(suite: str, tar: Path) -> None:
         uri, codename, component = line.split()
         if component == "main" and not codename.endswith("-backports"):
             lines.add(f"deb {uri} {re.sub('^[a-z]+', suite, codename)} main")
-    run("mmdebstrap", f"--mode={'unshare' if os.geteuid() else 'root'}", "--variant=apt", "--skip=output/dev",
-        "--aptopt=Acquire::Languages none", "--dpkgopt=force-unsafe-io",
+    recipe.mmdebstrap(
+        tar.parent, "--variant=apt", "--dpkgopt=force-unsafe-io",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*", f"--include={','.join(SUITES[suite])}",
-        f'--customize-hook=chroot "$1" sh -euc {shlex.quote(TRIXIE_SETUP)}', suite, tar, *sorted(lines),
-        env={"DEBIAN_FRONTEND": "noninteractive"})
+        f'--customize-hook=chroot "$1" sh -euc {shlex.quote(TRIXIE_SETUP)}', suite, tar, *sorted(lines))
 
 
 # ------------------------------------------------------------------------------------------------ as root of the namespace
