@@ -82,6 +82,7 @@ class Workspace:
         self.directory = directory
         self.select = select
         self.quick = quick
+        self.pytests = 0  # runs of pytest that there are
         self.tests = directory / "tests/ansible_collections/lifeboat/rescue"
         self.linted = directory / "lint/ansible_collections/lifeboat/rescue"
         self.sanity = directory / "sanity/ansible_collections/lifeboat/rescue"
@@ -213,7 +214,13 @@ def unit(work: Workspace) -> list[Step]:
 
 def functional(work: Workspace) -> list[Step]:
     """Functions and modules against the real thing: sshd, this kernel, Nova, the APIs of the lab."""
-    return [_pytest(work, "functional", QUICK_TESTS["functional"] if work.quick else ["tests/functional"])]
+    if work.quick:
+        return [_pytest(work, "functional", QUICK_TESTS["functional"])]
+    return [
+        _pytest(work, "functional nova", ["tests/functional"], "-m", "nova"),
+        # They wait more than they work.
+        _pytest(work, "functional", ["tests/functional"], "-m", "not nova", "--numprocesses=2", "--dist=loadfile"),
+    ]
 
 
 def session(work: Workspace) -> list[Step]:
@@ -279,6 +286,9 @@ def openstack_full(work: Workspace) -> list[Step]:
 
 def _pytest(work: Workspace, name: str, paths: Sequence[str], *options: str, needs: Iterable[str] = ()) -> Step:
     junit = work.directory / f"{name.replace(' ', '-')}.xml"
+    work.pytests += 1
+    # Short, because there are sockets in it.
+    options = (f"--basetemp={work.directory}/t{work.pytests}", *options)
     select = ["-k", work.select] if work.select is not None else []
     command: list[str | Path] = [BIN / "pytest", "-v", "-p", "no:cacheprovider", f"--junitxml={junit}", *options, *select, *paths]
     return Step(name, work.tests, [command], work.environment(work.tests), 3600, [*needs], junit=junit, notes=r"^(SKIPPED .*)$", live=True)

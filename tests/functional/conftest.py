@@ -30,6 +30,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "lab"))
 if sys.version_info < (3, 11):
     collect_ignore_glob = ["plugins/action/*", "plugins/module_utils/_providers/*", "plugins/module_utils/_session/*"]
 
+
+def pytest_collection_modifyitems(items):
+    """Mark what needs Nova: it is started once, for all of them."""
+    for item in items:
+        if "nova" in item.fixturenames or "[openstack" in item.name:
+            item.add_marker("nova")
+
+
 ME = getpass.getuser()
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
 SERVER = "ns100001.ip-192-0-2.eu"
