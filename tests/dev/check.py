@@ -16,13 +16,14 @@ from pathlib import Path
 from types import FrameType
 
 import timings
+from guard import Guard
 from running import Outcome, Runner, Step, Totals, sum_of
 from steps import PARTS, Workspace
 
 QUICK = tuple(name for name in PARTS if name not in ("openstack-full", "unkind"))
 
 
-def check(work: Workspace, parts: Sequence[str]) -> list[Outcome]:
+def check(work: Workspace, parts: Sequence[str], guard: Guard) -> list[Outcome]:
     """Run these parts."""
     steps: dict[str, Step] = {}
     skipped = []
@@ -34,7 +35,7 @@ def check(work: Workspace, parts: Sequence[str]) -> list[Outcome]:
             else:
                 steps.setdefault(step.name, step)  # two parts may need the same images
     file = work.cache / "timings.json"
-    runner = Runner(work.directory, timings.load(file))
+    runner = Runner(work.directory, timings.load(file), guard)
     try:
         runner.run(list(steps.values()))
     finally:
@@ -57,10 +58,12 @@ def main() -> int:
     arguments = parser.parse_args()
     quick = "quick" in arguments.parts
     signal.signal(signal.SIGTERM, _interrupt)
-    with tempfile.TemporaryDirectory(prefix="lifeboat.", ignore_cleanup_errors=True) as directory:
+    # A shell has what it runs in the background ignore it; but that is how steps are ended.
+    signal.signal(signal.SIGINT, _interrupt)
+    with tempfile.TemporaryDirectory(prefix="lifeboat.", ignore_cleanup_errors=True) as directory, Guard(Path(directory)) as guard:
         try:
             work = Workspace(arguments.cache, Path(directory), arguments.k, quick)
-            totals = sum_of(check(work, QUICK if quick else arguments.parts))
+            totals = sum_of(check(work, QUICK if quick else arguments.parts, guard))
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
             return 130

@@ -2,16 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs steps, two at a time, each when the steps that it needs are done."""
+"""Runs steps, some at a time, each when the steps that it needs are done."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
@@ -20,7 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-LANES = 2  # steps that run at a time, for the two cores that everything here is made for
+from guard import Guard, end_groups
+
+LANES = 3  # steps that run at a time: one more than the two cores that everything here is made for, because they wait at times
 NO_TESTS = 5  # exit code of pytest when it selected no test
 
 
@@ -92,12 +92,13 @@ class Runner:
     """Runs steps and prints a line for each, with its whole output if it failed.
 
     logs: a directory for their output. seconds: how long each took the last time, by name; the longest goes first, and one
-    that is not in there before all others, so that the lanes end together.
+    that is not in there before all others, so that the lanes end together. guard: ends what runs when we are killed.
     """
 
-    def __init__(self, logs: Path, seconds: Mapping[str, float]):
+    def __init__(self, logs: Path, seconds: Mapping[str, float], guard: Guard):
         self.outcomes: list[Outcome] = []
         self._logs = logs
+        self._guard = guard
         self._seconds = seconds
         self._changed = threading.Condition()
         self._waiting: list[Step] = []
@@ -191,16 +192,17 @@ class Runner:
         with self._changed:
             self._processes[process.pid] = process
             stopped = self._stopped
+            self._guard.began(process.pid)
         late = threading.Event()
 
         def end_late() -> None:
             late.set()
-            _end(process)
+            end_groups([process.pid])
 
         timer = threading.Timer(max(limit, 0), end_late)
         timer.start()
         if stopped:
-            _end(process)
+            end_groups([process.pid])
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
@@ -211,6 +213,7 @@ class Runner:
         timer.cancel()
         with self._changed:
             del self._processes[process.pid]
+            self._guard.ended(process.pid)
         cpu = usage.ru_utime + usage.ru_stime
         if late.is_set():
             return f"did not end within {step.limit:g} s", cpu
@@ -221,24 +224,9 @@ class Runner:
     def _stop(self) -> None:
         with self._changed:
             self._stopped = True
-            processes = list(self._processes.values())
+            groups = list(self._processes)
             self._changed.notify_all()
-        enders = [threading.Thread(target=_end, args=[process]) for process in processes]
-        for ender in enders:
-            ender.start()
-        for ender in enders:
-            ender.join()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children: as Ctrl-C does, so that they can tidy up; after 30 s, hard."""
-    with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has ended meanwhile, and its lane knows
-        os.killpg(process.pid, signal.SIGINT)
-        deadline = time.monotonic() + 30
-        # Only looked at, and left for the lane that runs it.
-        while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
+        end_groups(groups)
 
 
 def read_junit(path: Path, step: str) -> tuple[Totals, list[Test]]:

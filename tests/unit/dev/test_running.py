@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
 import sys
 import threading
 
@@ -17,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "dev"))
 
 import running
 import timings
+from guard import Guard
 
 from lifeboat_lab.waiting import until
 
@@ -36,9 +38,15 @@ def step(tmp_path):
 
 
 @pytest.fixture
-def run(tmp_path):
+def guard():
+    with Guard() as made:
+        yield made
+
+
+@pytest.fixture
+def run(tmp_path, guard):
     def run(*steps, seconds=None):
-        runner = running.Runner(tmp_path, seconds or {})
+        runner = running.Runner(tmp_path, seconds or {}, guard)
         runner.run(steps)
         return {outcome.step: outcome for outcome in runner.outcomes}
 
@@ -103,14 +111,40 @@ def test_the_limit_ends_it_with_its_children(step, run, tmp_path):
     until(lambda: gone(int((tmp_path / "pid").read_text())), 10)
 
 
-def test_an_interrupt_ends_all_and_starts_no_more(step, tmp_path, monkeypatch):
-    runner = running.Runner(tmp_path, {})
+def test_an_interrupt_ends_all_and_starts_no_more(step, tmp_path, guard, monkeypatch):
+    runner = running.Runner(tmp_path, {}, guard)
     monkeypatch.setattr(running, "LANES", 1)
     threading.Timer(0.5, os.kill, [os.getpid(), 2]).start()
     with pytest.raises(KeyboardInterrupt):
         runner.run([step("long", f"sleep 60 & echo $! >{tmp_path}/pid; wait"), step("never", f"touch {tmp_path}/ran")])
     until(lambda: gone(int((tmp_path / "pid").read_text())), 10)
     assert not (tmp_path / "ran").exists()
+
+
+# argv: a directory, a script, a directory for the guard to remove.
+RUNNER = """
+import os, pathlib, sys
+import guard, running
+place = pathlib.Path(sys.argv[1])
+with guard.Guard(pathlib.Path(sys.argv[3])) as guarded:
+    running.Runner(place, {}, guarded).run([running.Step("first", place, [["true"]], dict(os.environ)),
+                                            running.Step("long", place, [["sh", "-c", sys.argv[2]]], dict(os.environ))])
+"""
+
+
+def test_steps_end_when_the_runner_is_killed(tmp_path):
+    """As with Ctrl-C: they can tidy up."""
+    (tmp_path / "work/more").mkdir(parents=True)
+    script = f"trap 'touch {tmp_path}/tidied; exit' INT; sleep 60 & echo $! >{tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait"
+    process = subprocess.Popen([sys.executable, "-c", RUNNER, tmp_path, script, tmp_path / "work"],
+                               env={**os.environ, "PYTHONPATH": os.path.dirname(running.__file__)}, stdout=subprocess.DEVNULL)
+    try:
+        until((tmp_path / "pid").exists, 20)
+    finally:
+        process.kill()
+        process.wait()
+    until(lambda: gone(int((tmp_path / "pid").read_text())) and not (tmp_path / "work").exists(), 20)
+    assert (tmp_path / "tidied").exists()
 
 
 def test_what_pytest_reports_counts(step, run, tmp_path):
