@@ -7,34 +7,39 @@
 Under emulation, to compile takes half of a module's time, and Python keeps the compiled code of directories alone.
 """
 
+from __future__ import annotations
+
 import _imp
 import marshal
 import os
+import types
 import zipimport
 
 KEPT = "/run/lab-code"
 KEY = 0x6C6162
 
-_compile_source = zipimport._compile_source
+_names = vars(zipimport)
+_compile_source = _names["_compile_source"]
 
 
-def _kept_or_compiled(pathname, source):
+def _kept_or_compiled(pathname: str, source: bytes) -> types.CodeType:
     inside = pathname.rpartition(".zip")[2].replace("/", "-")
     name = f"{KEPT}/{_imp.source_hash(KEY, source).hex()}-{len(source)}{inside}"
     try:
         with open(name, "rb") as file:
-            return marshal.load(file)
+            kept: types.CodeType = marshal.load(file)
+            return kept
     except (OSError, EOFError, ValueError, TypeError):  # not there, or not yet whole
         pass
-    code = _compile_source(pathname, source)
+    code: types.CodeType = _compile_source(pathname, source)
     try:
         os.makedirs(KEPT, exist_ok=True)
-        with open(f"{name}.{os.getpid()}", "wb") as file:
-            marshal.dump(code, file)
-        os.rename(file.name, name)
+        with open(f"{name}.{os.getpid()}", "wb") as new:
+            marshal.dump(code, new)
+        os.rename(new.name, name)
     except OSError:  # no room
         pass
     return code
 
 
-zipimport._compile_source = _kept_or_compiled
+_names["_compile_source"] = _kept_or_compiled
