@@ -24,24 +24,45 @@ class CommandError(LabError):
 
 
 # Runs in the machine: a Python that is there already, since its start and its imports take most of the time of a short
-# program. Each program runs in a process of its own, with what was imported here by then.
+# program. Each program runs in a process of its own, with what was imported here, and compiled, by then. It ends without
+# taking down what it shares with this one: that would be most of its time, under emulation.
 INTERPRETER = r"""
-import hashlib, json, os, re, signal, stat, subprocess, sys
+import atexit, gc, hashlib, json, os, re, signal, stat, subprocess, sys, traceback
 
+def run(code, arguments):
+    sys.argv = ["-", *arguments]
+    status = 0
+    try:
+        exec(code, {"__name__": "__main__"})
+    except SystemExit as exc:
+        status = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+        if exc.code is not status and exc.code is not None:
+            print(exc.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+programs = {}
 for line in sys.stdin.buffer:
     asked = json.loads(line)
     sys.path[:0] = [path for path in asked["path"] if path not in sys.path]
     for name in asked["imports"]:
         __import__(name)
+    if asked["program"] not in programs:
+        programs[asked["program"]] = compile(asked["program"], "program", "exec")
+        gc.collect()
+        gc.freeze()
     output = os.memfd_create("output")
     pid = os.fork()
     if pid == 0:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.argv = ["-", *asked["arguments"]]
-        exec(compile(asked["program"], "program", "exec"), {"__name__": "__main__"})
-        sys.exit(0)
+        run(programs[asked["program"]], asked["arguments"])
     status = os.waitpid(pid, 0)[1]
     said = os.pread(output, os.fstat(output).st_size, 0).decode(errors="surrogateescape")
     os.close(output)
