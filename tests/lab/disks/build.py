@@ -223,7 +223,7 @@ def _make(image: Image, guest: Guest, directory: Path) -> Path:
     try:
         guest.run("bash -s", stdin="\n".join(script).encode(), timeout=LIMIT)
         # for whoever wants to know whether they are still as they were; what was pulled out has things to come
-        files = None if image.pulled else verify.all_files(guest, image)
+        files = None if image.pulled else _list(guest, image)
     finally:
         for number in range(len(image.disks)):
             guest.machine.unplug(f"d{number}")
@@ -244,6 +244,18 @@ def _make(image: Image, guest: Guest, directory: Path) -> Path:
     if files is not None:
         (directory / FILES).write_text(json.dumps(files))
     return directory
+
+
+def _list(guest: Guest, image: Image) -> verify.Listings:
+    """Return the files of a new image. Raises LabError where a file system of it is not seen."""
+    # udev may not have noticed yet what was made of a whole disk.
+    guest.run("udevadm trigger --action=change --subsystem-match=block --settle")
+    files = verify.all_files(guest, image)
+    unseen = {(content.type, content.uuid) for content in image.contents if content.type in verify.LISTED} - {
+        (kind, uuid) for kind, uuid, _files in files}
+    if unseen:
+        raise LabError(f"These file systems are not seen: {sorted(unseen)}")
+    return files
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:

@@ -122,6 +122,9 @@ if any(is_volume(text(name, "dev")) for name in blocks):
 print(json.dumps(found))
 """
 
+# The types of file systems whose files are listed; those of QUIET.
+LISTED = ("ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs")
+
 # Runs in the machine, in a mount namespace of its own: all files of a file system, which is mounted so that nothing is
 # replayed.
 LIST = r"""
@@ -179,8 +182,22 @@ print(json.dumps(files(*sys.argv[1:])))
 LIST_ALL = r"""
 secrets = json.loads(sys.argv[1])
 found, seen, undo = [], set(), []
+known = None
+
+# What changes which devices there are.
+def change(*argv, **options):
+    global known
+    known = None
+    quiet(*argv, **options)
 
 def devices():
+    global known
+    if known is None:
+        quiet("udevadm", "settle")
+        known = look()
+    return known
+
+def look():
     tree = json.loads(quiet("lsblk", "--json", "--paths", "--output", "NAME,TYPE,FSTYPE,UUID").stdout)["blockdevices"]
     todo, flat = tree, {}
     while todo:
@@ -190,7 +207,6 @@ def devices():
     return flat
 
 def note():
-    quiet("udevadm", "settle")
     there = devices()
     seen.intersection_update(there)
     for name, device in there.items():
@@ -200,7 +216,7 @@ def note():
 
 def close(last=0):
     while len(undo) > last:
-        quiet(*undo.pop())
+        change(*undo.pop())
     seen.intersection_update(devices())
 
 def assembled(state=""):
@@ -213,9 +229,9 @@ def assembled(state=""):
 def arrays():
     if any(device["fstype"] == "linux_raid_member" for device in devices().values()):
         for name in assembled("inactive"):
-            quiet("mdadm", "--stop", "/dev/" + name)
+            change("mdadm", "--stop", "/dev/" + name)
         before = assembled()
-        quiet("mdadm", "--assemble", "--scan", "--run", "--readonly")
+        change("mdadm", "--assemble", "--scan", "--run", "--readonly")
         undo.extend(("mdadm", "--stop", "/dev/" + name) for name in assembled() - before)
 
 def containers():
@@ -223,7 +239,7 @@ def containers():
         key = secrets.get(device["uuid"])
         if key and not device.get("children"):
             opened = "zoo-%d" % len(undo)
-            quiet("cryptsetup", "open", "--readonly", "--key-file", "-", name, opened, stdin=bytes.fromhex(key))
+            change("cryptsetup", "open", "--readonly", "--key-file", "-", name, opened, stdin=bytes.fromhex(key))
             undo.append(("cryptsetup", "close", opened))
 
 # An active group hides its copy, of which the kernel cannot have the same volumes too.
@@ -232,7 +248,7 @@ def unhide():
     uuids = [device["uuid"] for name, device in volumes]
     for name, device in volumes:
         if device.get("children") and uuids.count(device["uuid"]) > 1:
-            quiet("vgchange", "-qq", "--activate", "n", "--devices", name)
+            change("vgchange", "-qq", "--activate", "n", "--devices", name)
 
 def groups():
     copies = []
@@ -256,7 +272,7 @@ def explore():
     note()
     for group in list(groups()):
         inner = len(undo)
-        quiet("vgchange", "-qq", "--activate", "y", *group)
+        change("vgchange", "-qq", "--activate", "y", *group)
         undo.append(("vgchange", "-qq", "--activate", "n", *group))
         note()
         if any(device["fstype"] == "crypto_LUKS" and not device.get("children") for device in devices().values()):
