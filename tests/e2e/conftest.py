@@ -29,9 +29,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def resuming(world: World) -> World:
-    """The same; its rescue system is resumed from a snapshot, and boots no more."""
-    world.hosts["web1"].machine.resumes = True
+def cheap_world(world: World) -> World:
+    """The same; its boots are cheap, for whose claim is no boot."""
+    world.cheapen_boots()
     return world
 
 
@@ -39,10 +39,10 @@ def resuming(world: World) -> World:
 def locked_world(tmp_path: Path) -> Iterator[World]:
     """One server that is off; its installed system's firewall lets nobody in by SSH, and its root password is unknown.
 
-    Its rescue system is resumed from a snapshot.
+    Its boots are cheap.
     """
     with World(tmp_path / "world", files={"/etc/nftables.conf": File(LOCKED_OUT.encode(), 0o755)}) as made:
-        made.hosts["web1"].machine.resumes = True
+        made.cheapen_boots()
         yield made
 
 
@@ -56,9 +56,9 @@ def booted(world: World) -> World:
 
 
 @pytest.fixture
-def running(resuming: World) -> World:
+def running(cheap_world: World) -> World:
     """One server whose installed system runs, and whose rescue system will: both are resumed from snapshots, and boot no more."""
-    world, host = resuming, resuming.hosts["web1"]
+    world, host = cheap_world, cheap_world.hosts["web1"]
     key = File(world.admin_key.with_suffix(".pub").read_bytes(), 0o600)
     host.machine.power_on(Running("gpt", {"/root/.ssh/authorized_keys": key}))
     host.wait_for_ssh(240)

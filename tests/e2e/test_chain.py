@@ -103,12 +103,12 @@ def test_the_whole_chain(booted: World, password_file: Path, tmp_path: Path) -> 
     assert len(world.api.writes()) == writes and len(host.machine.boots) == 3
 
 
-def test_a_failed_repair_leaves_it_in_rescue_unmounted(resuming: World, tmp_path: Path) -> None:
+def test_a_failed_repair_leaves_it_in_rescue_unmounted(cheap_world: World, tmp_path: Path) -> None:
     """And the next run, with the cause mended, goes on from there without another boot into rescue.
 
     The first one mounts for reading only, where modules run all the same, with a /tmp in memory.
     """
-    world, host = resuming, resuming.hosts["web1"]
+    world, host = cheap_world, cheap_world.hosts["web1"]
     tasks = tmp_path / "tasks.yml"
     tasks.write_text("- name: Touch a file inside\n  ansible.builtin.copy:\n    content: x\n    dest: '{{ place }}/was-here'\n"
                      "    mode: '0600'\n- name: Fail\n  ansible.builtin.fail:\n    msg: on purpose\n"
@@ -132,9 +132,9 @@ def test_a_failed_repair_leaves_it_in_rescue_unmounted(resuming: World, tmp_path
     assert host.server.armed().bootType == "harddisk" and world.session_files() == []
 
 
-def test_by_hand(resuming: World, tmp_path: Path) -> None:
+def test_by_hand(cheap_world: World, tmp_path: Path) -> None:
     """The playbooks enter and leave: what they print works as it is printed, and the examples of the documentation do."""
-    world, host = resuming, resuming.hosts["web1"]
+    world, host = cheap_world, cheap_world.hosts["web1"]
     examples = []
     for name in ("storage_info", "storage_mount"):
         told = subprocess.run(["ansible-doc", "--json", f"lifeboat.rescue.{name}"], env=world.ansible_environment(), check=True,

@@ -71,6 +71,20 @@ class Images(NamedTuple):
         """The root of the rescue system (erofs)."""
         return self.directory / "rescue.erofs"
 
+    @property
+    def direct_kernel(self) -> Path:
+        """The kernel of the installed system, for a boot without its boot loader."""
+        return self.directory / "direct-vmlinuz"
+
+    @property
+    def direct_initramfs(self) -> Path:
+        """What the installed system starts from then: mounts its root, and no more."""
+        return self.directory / "direct-initramfs"
+
+    def root_uuid(self, layout: str) -> str:
+        """Return the UUID of an installed system's root file system."""
+        return str(json.loads((self.directory / "images.json").read_text())["root_uuid"][layout])
+
     def disk(self, layout: str) -> Path:
         """Return a server's disk with an installed system; layout is gpt or mbr."""
         return self.directory / f"{layout}.img"

@@ -19,6 +19,8 @@ wait_for_off(). Any thread may press. What went wrong behind a button is in `err
 A machine made with resumes=True does not boot its rescue system: it resumes a copy of one that has booted, in a tenth of the
 time (see snapshots). And power_on(Running("gpt")) resumes an installed system that has been running for a while. Where that
 cannot be done (hardware virtualisation, disks that are not virtio-blk), they boot. `Boot.resumed` says which it was.
+With machine.direct = "gpt" an installed system with that layout boots a kernel and a small initramfs that QEMU hands over: faster,
+for tests whose claim is neither its boot loader nor its own initramfs.
 
 Before each boot the disks are copied (`Boot.disks`), so that a test can compare what a session left.
 What the guest writes to its console is in `Boot.console`, a file.
@@ -60,7 +62,7 @@ from typing import Any
 from . import cpio, qemu, snapshots
 from .images import File, Images, LabError, ensure, prepare
 from .qmp import Qmp
-from .recipe import PATH
+from .recipe import PARAMETERS, PATH
 from .server import Boot, Faults, Installed, Rescue, Server
 from .snapshots import Agent
 from .waiting import until
@@ -119,6 +121,8 @@ class Machine(Server):
         self._agent: Agent | None = None
         workdir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.disks = tuple(overlay(disk, workdir / f"disk{number}.qcow2") for number, disk in enumerate(disks))
+        # The layout (gpt or mbr) of a virtio-blk disk: its installed system boots without its boot loader. May be set at any time.
+        self.direct: str | None = None
         self._rescue_snapshot: Path | None = None
         self.resumes = resumes
         super().__init__(name, workdir, address=address, port=port, next_boot=next_boot, faults=Faults())
@@ -374,6 +378,9 @@ class Machine(Server):
             drives.insert(self._rescue_place(), f"file={_quoted(self._images.rescue)},format=raw,readonly=on")
             argv += ["-kernel", str(self._images.kernel), "-initrd", str(initrd), "-append",
                      "console=ttyS0 reboot=t panic=-1 net.ifnames=0 mitigations=off cryptomgr.notests quiet"]
+        elif self.direct:
+            argv += ["-kernel", str(self._images.direct_kernel), "-initrd", str(self._images.direct_initramfs), "-append",
+                     f"root=UUID={self._images.root_uuid(self.direct)} {PARAMETERS}"]
         if self._scratch:
             drives.append(f"file={_quoted(self._scratch)},format=raw,cache=unsafe")
         for number, drive in enumerate(drives):

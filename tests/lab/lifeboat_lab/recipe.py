@@ -32,7 +32,7 @@ import struct
 import subprocess
 import tarfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from . import cpio, grub
@@ -97,6 +97,7 @@ FSTAB = {
            "UUID={boot} /boot ext4 defaults 0 2\n"
            "UUID={swap} none swap sw 0 0\n",
 }
+PARAMETERS = "ro console=ttyS0 mitigations=off cryptomgr.notests quiet"
 # As update-grub writes it, without the ornaments.
 GRUB_CFG = """\
 set default=0
@@ -105,13 +106,14 @@ menuentry 'Debian GNU/Linux' --class debian --class gnu-linux --class gnu --clas
 \tinsmod part_{table}
 \tinsmod ext2
 \tsearch --no-floppy --fs-uuid --set=root {boot_uuid}
-\tlinux\t{prefix}/vmlinuz-{release} root=UUID={root_uuid} ro console=ttyS0 mitigations=off \
-cryptomgr.notests quiet
+\tlinux\t{prefix}/vmlinuz-{release} root=UUID={root_uuid} {parameters}
 \tinitrd\t{prefix}/initrd.img-{release}
 }}
 """
 # The modules that the rescue system needs before it has its root, on any of the buses.
 EARLY_MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "nvme", "erofs", "overlay"]
+# And the installed system, where it boots without its boot loader.
+DIRECT_MODULES = ["virtio_pci", "virtio_blk", "ext4"]
 
 
 class LabError(Exception):
@@ -195,14 +197,19 @@ def _pack(scratch: Path) -> None:
     packed = rescue / f"boot/vmlinuz-{rescue_release}"
     (done / "vmlinuz").write_bytes(_unpacked(packed.read_bytes()))
     packed.unlink()
-    (done / "initramfs").write_bytes(_initramfs(rescue, rescue_release))
+    busybox = rescue / "usr/bin/busybox"
+    (done / "initramfs").write_bytes(_initramfs(rescue, rescue_release, EARLY_MODULES, busybox, "init"))
+    (done / "direct-vmlinuz").write_bytes((target / f"boot/vmlinuz-{release}").read_bytes())  # LZ4: quick to unpack itself
+    (done / "direct-initramfs").write_bytes(_initramfs(target, release, DIRECT_MODULES, busybox, "init-direct"))
     with concurrent.futures.ThreadPoolExecutor() as pool:
         erofs = pool.submit(run, "mkfs.erofs", "-zlz4", done / "rescue.erofs", rescue)
-        offsets = {"gpt": _gpt(done / "gpt.img", target, release, scratch),
-                   "mbr": _mbr(done / "mbr.img", target, release, scratch)}
+        roots = {"gpt": _gpt(done / "gpt.img", target, release, scratch),
+                 "mbr": _mbr(done / "mbr.img", target, release, scratch)}
         erofs.result()
+    meta = {"root_offset": {layout: root[0] for layout, root in roots.items()},
+            "root_uuid": {layout: root[1] for layout, root in roots.items()}}
     keys = {path.name: path.read_text().strip() for path in (target / "etc/ssh").glob("ssh_host_*_key.pub")}
-    (done / "images.json").write_text(json.dumps({"root_offset": offsets, "host_keys": keys}, indent=2) + "\n")
+    (done / "images.json").write_text(json.dumps({**meta, "host_keys": keys}, indent=2) + "\n")
     for path in done.iterdir():
         path.chmod(0o444)
 
@@ -221,8 +228,11 @@ def _unpacked(kernel: bytes) -> bytes:
         raise LabError(f"The rescue system's kernel is not packed with xz: {error}") from None
 
 
-def _initramfs(tree: Path, release: str) -> bytes:
-    """Return the first files of the rescue system, not compressed: QEMU hands them over faster than they unpack."""
+def _initramfs(tree: Path, release: str, early: Sequence[str], busybox: Path, init: str) -> bytes:
+    """Return the first files of the system in a tree, not compressed: QEMU hands them over faster than they unpack.
+
+    early: the modules that it needs before it has its root. init: the name of its /init among our files.
+    """
     modules = tree / "usr/lib/modules" / release
     paths = {}
     needs = {}
@@ -239,18 +249,18 @@ def _initramfs(tree: Path, release: str) -> bytes:
         if name in paths and name not in order:
             order.append(name)
 
-    for name in ["crc32c_generic", *EARLY_MODULES]:
+    for name in ["crc32c_generic", *early]:
         visit(name)
-    entries = [cpio.directory(name) for name in ("bin", "dev", "proc", "sys")]
-    entries += [cpio.file("init", (FILES / "initramfs/init").read_bytes(), 0o755),
-                cpio.file("bin/busybox", (tree / "usr/bin/busybox").read_bytes(), 0o755), cpio.link("bin/sh", "busybox"),
+    entries = [cpio.directory(name) for name in ("bin", "dev", "proc", "root", "sys")]
+    entries += [cpio.file("init", (FILES / "initramfs" / init).read_bytes(), 0o755),
+                cpio.file("bin/busybox", busybox.read_bytes(), 0o755), cpio.link("bin/sh", "busybox"),
                 cpio.file("modules", "".join(f"{name}.ko\n" for name in order).encode())]
     entries += [cpio.file(f"{name}.ko", (modules / paths[name]).read_bytes()) for name in order]
     return cpio.archive(entries)
 
 
-def _gpt(disk: Path, tree: Path, release: str, scratch: Path) -> int:
-    """Make the GPT disk; return where its root file system starts, in bytes."""
+def _gpt(disk: Path, tree: Path, release: str, scratch: Path) -> tuple[int, str]:
+    """Make the GPT disk; return where its root file system starts, in bytes, and its UUID."""
     uuids = {"root": str(uuid.uuid4()), "srv": str(uuid.uuid4()), "esp": uuid.uuid4().hex[:8].upper()}
     esp = f"{uuids['esp'][:4]}-{uuids['esp'][4:]}"
     _new_disk(disk, 2560, "label: gpt\n"
@@ -269,11 +279,11 @@ def _gpt(disk: Path, tree: Path, release: str, scratch: Path) -> int:
     _xfs(disk, 2114, 400, uuids["srv"], scratch)
     grub.install(disk, (tree / "boot/grub/i386-pc/boot.img").read_bytes(),
                  (tree / "boot/grub/i386-pc/core.img").read_bytes(), 2048)
-    return 66 * MIB
+    return 66 * MIB, uuids["root"]
 
 
-def _mbr(disk: Path, tree: Path, release: str, scratch: Path) -> int:
-    """Make the MBR disk from the same tree; return where its root file system starts, in bytes."""
+def _mbr(disk: Path, tree: Path, release: str, scratch: Path) -> tuple[int, str]:
+    """Make the MBR disk from the same tree; return the same of it."""
     uuids = {name: str(uuid.uuid4()) for name in ("root", "boot", "swap")}
     _new_disk(disk, 2560, "label: dos\n"
               "start=1MiB, size=256MiB, type=83, bootable\n"
@@ -294,7 +304,7 @@ def _mbr(disk: Path, tree: Path, release: str, scratch: Path) -> int:
     run("mkswap", "--uuid", uuids["swap"], swap)
     _splice(swap, disk, 257 * MIB)
     grub.install(disk, boot, core, 1)
-    return 386 * MIB
+    return 386 * MIB, uuids["root"]
 
 
 def _new_disk(disk: Path, size: int, table: str) -> None:
@@ -307,7 +317,8 @@ def _new_disk(disk: Path, size: int, table: str) -> None:
 def _grub_files(tree: Path, release: str, table: str, boot_uuid: str, root_uuid: str, prefix: str, home: str) -> None:
     """Write grub.cfg and core.img into /boot/grub, for a boot loader whose files are at home."""
     (tree / "boot/grub/grub.cfg").write_text(GRUB_CFG.format(
-        table=table, boot_uuid=boot_uuid, root_uuid=root_uuid, prefix=prefix, release=release))
+        table=table, boot_uuid=boot_uuid, root_uuid=root_uuid, prefix=prefix, release=release,
+        parameters=PARAMETERS))
     # the target's own GRUB, so that the host needs none
     run("chroot", tree, "grub-mkimage", "--format=i386-pc", "--directory=/usr/lib/grub/i386-pc", f"--prefix={home}",
         "--output=/boot/grub/i386-pc/core.img", "biosdisk", "ext2", f"part_{table}")

@@ -154,6 +154,21 @@ def test_an_mbr_server_boots_by_itself(images: Images, key: Key, tmp_path: Path)
     assert machine.errors == []
 
 
+def test_an_installed_system_boots_without_its_boot_loader(images: Images, key: Key, tmp_path: Path) -> None:
+    disk = prepare(images.disk("mbr"), tmp_path / "mbr.img", key.files)
+    with Machine("direct", [disk], tmp_path / "machine", images=images) as machine:
+        machine.direct = "mbr"
+        machine.power_on()
+        found = log_in(machine, key, "findmnt -n -o SOURCE /; findmnt -n -o OPTIONS /; findmnt -n -o SOURCE /boot; cat /proc/cmdline; "
+                                     "systemctl is-system-running --wait")
+        root, options, boot, words, state = found.split("\n")
+        assert (root, boot, state) == ("/dev/vda5", "/dev/vda1", "running") and options.startswith("rw,")
+        # as GRUB would have it, but for who handed it over
+        said = log_in(machine, key, "grep -o 'root=UUID.*' /boot/grub/grub.cfg")
+        assert words == said and "BOOT_IMAGE" not in words
+    assert machine.errors == []
+
+
 def test_a_guests_reboot_boots_what_is_armed_unless_it_is_the_wrong_one(rescued: Machine, key: Key) -> None:
     number = len(rescued.boots)
     rescued.faults.wrong_boot = 1
