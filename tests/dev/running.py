@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from guard import Guard, end_groups
 
-LANES = 3  # steps that run at a time: one more than the two cores that everything here is made for, because they wait at times
+LANES = 2  # steps that run at a time, for the two cores that everything here is made for
 NO_TESTS = 5  # exit code of pytest when it selected no test
 
 
