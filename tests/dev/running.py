@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from guard import Guard, end_groups
 
-LANES = 2  # steps that run at a time, for the two cores that everything here is made for
+LANES = 2  # steps that run at a time, for the two cores that everything here is made for; and one more that mostly waits
 NO_TESTS = 5  # exit code of pytest when it selected no test
 
 
@@ -53,7 +53,7 @@ class Step:
     junit: the file in which pytest reports each test; without one, the step is one test.
     notes: lines of the output that match are shown also if the step passes.
     live: show the output as it comes, each line with the name of the step.
-    root: only root can run it.
+    root: only root can run it. waits: it mostly waits, and runs beside those that keep the cores busy.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Step:
     notes: str | None = None
     live: bool = False
     root: bool = False
+    waits: bool = False
 
 
 class Test(NamedTuple):
@@ -91,8 +92,8 @@ class Outcome:
 class Runner:
     """Runs steps and prints a line for each, with its whole output if it failed.
 
-    logs: a directory for their output. seconds: how long each took the last time, by name; the longest goes first, and one
-    that is not in there before all others, so that the lanes end together. guard: ends what runs when we are killed.
+    logs: a directory for their output. seconds: how long each took the last time, by name; the one that most hangs on goes first,
+    and one that is not in there before all others, so that the lanes end together. guard: ends what runs when we are killed.
     """
 
     def __init__(self, logs: Path, seconds: Mapping[str, float], guard: Guard):
@@ -108,10 +109,10 @@ class Runner:
 
     def run(self, steps: Sequence[Step]) -> None:
         """Run the steps. Whatever interrupts it (KeyboardInterrupt) ends those that run, then goes on its way."""
-        self._waiting = sorted(steps, key=lambda step: -self._seconds.get(step.name, float("inf")))
+        self._waiting = sorted(steps, key=lambda step: -self._time_to_the_end(step, steps))
         self._passed = dict.fromkeys((step.name for step in steps), None)
-        with concurrent.futures.ThreadPoolExecutor(LANES, "lane") as pool:
-            lanes = [pool.submit(self._lane) for _number in range(LANES)]
+        with concurrent.futures.ThreadPoolExecutor(LANES + 1, "lane") as pool:
+            lanes = [pool.submit(self._lane, waits) for waits in [True] + [False] * LANES]
             try:
                 for lane in concurrent.futures.as_completed(lanes):
                     lane.result()
@@ -119,8 +120,13 @@ class Runner:
                 self._stop()
                 raise
 
-    def _lane(self) -> None:
-        while step := self._next():
+    def _time_to_the_end(self, step: Step, steps: Sequence[Step]) -> float:
+        """How long it takes, and the longest of what needs it after that."""
+        after = (self._time_to_the_end(other, steps) for other in steps if step.name in other.needs)
+        return self._seconds.get(step.name, float("inf")) + max(after, default=0.0)
+
+    def _lane(self, waits: bool) -> None:
+        while step := self._next(waits):
             missing = [name for name in step.needs if self._passed.get(name, True) is False]
             if missing:
                 outcome = Outcome(step.name, Totals(failed=1), f"not run, because {missing[0]} failed", 0, 0)
@@ -132,11 +138,15 @@ class Runner:
                 self._passed[step.name] = not outcome.problem
                 self._changed.notify_all()
 
-    def _next(self) -> Step | None:
-        """Return the step to run next, or None when there is none left."""
+    def _next(self, waits: bool) -> Step | None:
+        """Return the step to run next, or None when there is none left. waits: one that waits; else one of those only at the end."""
         with self._changed:
-            while self._waiting and not self._stopped:
-                for step in self._waiting:
+            while not self._stopped:
+                # The sort is stable.
+                left = [step for step in self._waiting if step.waits] if waits else sorted(self._waiting, key=lambda step: step.waits)
+                if not left:
+                    return None
+                for step in left:
                     if all(self._passed.get(name, True) is not None for name in step.needs):
                         self._waiting.remove(step)
                         return step

@@ -215,11 +215,10 @@ def unit(work: Workspace) -> list[Step]:
 def functional(work: Workspace) -> list[Step]:
     """Functions and modules against the real thing: sshd, this kernel, Nova, the APIs of the lab."""
     if work.quick:
-        return [_pytest(work, "functional", QUICK_TESTS["functional"])]
+        return [_pytest(work, "functional", QUICK_TESTS["functional"], waits=True)]
     return [
         _pytest(work, "functional nova", ["tests/functional"], "-m", "nova"),
-        # They wait more than they work.
-        _pytest(work, "functional", ["tests/functional"], "-m", "not nova", "--numprocesses=2", "--dist=loadfile"),
+        _pytest(work, "functional", ["tests/functional"], "-m", "not nova", "--numprocesses=2", "--dist=loadfile", waits=True),
     ]
 
 
@@ -227,11 +226,11 @@ def session(work: Workspace) -> list[Step]:
     """Entering, leaving and what goes wrong on the way, by whole calls, on boxes. Several at a time, for they mostly wait."""
     together = ("--numprocesses=6", "--dist=worksteal")
     if work.quick:
-        return [*images(work), *trees(work), _pytest(work, "session", QUICK_TESTS["session"], *together, needs=[TREES])]
+        return [*images(work), *trees(work), _pytest(work, "session", QUICK_TESTS["session"], *together, needs=[TREES], waits=True)]
     return [
         *images(work), *trees(work),
         # It runs all of its servers at a time by itself.
-        _pytest(work, "session unkind", [UNKIND], needs=[TREES]),
+        _pytest(work, "session unkind", [UNKIND], needs=[TREES], waits=True),
         _pytest(work, "session", ["tests/session", f"--ignore={UNKIND}"], *together, needs=[TREES]),
     ]
 
@@ -284,14 +283,15 @@ def openstack_full(work: Workspace) -> list[Step]:
     return [*images(work), dataclasses.replace(step, env={**step.env, "LIFEBOAT_CLOUD": "openstack-full"})]
 
 
-def _pytest(work: Workspace, name: str, paths: Sequence[str], *options: str, needs: Iterable[str] = ()) -> Step:
+def _pytest(work: Workspace, name: str, paths: Sequence[str], *options: str, needs: Iterable[str] = (), waits: bool = False) -> Step:
     junit = work.directory / f"{name.replace(' ', '-')}.xml"
     work.pytests += 1
     # Short, because there are sockets in it.
     options = (f"--basetemp={work.directory}/t{work.pytests}", *options)
     select = ["-k", work.select] if work.select is not None else []
     command: list[str | Path] = [BIN / "pytest", "-v", "-p", "no:cacheprovider", f"--junitxml={junit}", *options, *select, *paths]
-    return Step(name, work.tests, [command], work.environment(work.tests), 3600, [*needs], junit=junit, notes=r"^(SKIPPED .*)$", live=True)
+    return Step(name, work.tests, [command], work.environment(work.tests), 3600, [*needs], junit=junit, notes=r"^(SKIPPED .*)$", live=True,
+                waits=waits)
 
 
 def integration(work: Workspace) -> list[Step]:
