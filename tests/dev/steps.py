@@ -25,6 +25,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.prefix, "bin")
 SCRIPTS = ("lab", "dev", "bench")  # the directories below tests that hold programs
 IMAGES, TREES, ZOO = "lab images", "lab trees", "lab zoo"
+# Tests of the lab that keep a core busy.
+SERVERS = ("test_box.py", "test_commands.py", "test_disks.py", "test_machine.py")
 UNKIND = "tests/session/test_unkind.py"
 NEW_SEEDS = "40"  # drawn by `./dev test unkind`
 
@@ -253,8 +255,12 @@ def e2e(work: Workspace) -> list[Step]:
 
 def lab(work: Workspace) -> list[Step]:
     """What stands in for the world."""
-    paths = QUICK_TESTS["lab"] if work.quick else ["tests/lab/tests"]
-    return [*images(work), *trees(work), *zoo(work), _pytest(work, "lab", paths, needs=[TREES, ZOO])]
+    if work.quick:
+        return [*images(work), *trees(work), _pytest(work, "lab", QUICK_TESTS["lab"], needs=[TREES])]
+    servers = [f"tests/lab/tests/{path.name}" for path in sorted((work.tests / "tests/lab/tests").glob("test_*.py"))
+               if path.name in SERVERS]
+    return [*images(work), *trees(work), *zoo(work), _pytest(work, "lab", servers, needs=[TREES, ZOO]),
+            _pytest(work, "lab apis", ["tests/lab/tests", *(f"--ignore={path}" for path in servers)], needs=[TREES], waits=True)]
 
 
 def images(work: Workspace) -> list[Step]:
