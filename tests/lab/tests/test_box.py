@@ -87,7 +87,9 @@ def fingerprint(box: Box) -> set[str]:
                               stderr=subprocess.DEVNULL, text=True, check=False)
         return {" ".join(line.split()[1:3]) for line in done.stdout.splitlines()}
 
-    return until(scan, PATIENCE)
+    # It asks for one key after the other, and sshd may not have listened yet for the first one.
+    until(scan, PATIENCE)
+    return scan()
 
 
 # Leaves a process that says so when it is asked to end.
