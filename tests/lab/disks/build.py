@@ -63,14 +63,20 @@ class Golden:
         return [(kind, uuid, {path: verify.File(*values) for path, values in files.items()}) for kind, uuid, files in found]
 
 
+def directory() -> Path:
+    """Return where they are kept."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lifeboat.rescue" / "zoo"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
 def ensure(images: Iterable[Image], catalogue: dict[str, Image], say: Callable[[str], None] = lambda line: None,
            lab: Images | None = None) -> Golden:
     """Return the images' disks, built first where they are not in the cache. say is told what goes on.
 
     Raises LabError.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lifeboat.rescue" / "zoo"
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = directory()
     wanted = {name: catalogue[name] for name in sorted({image.of or image.name for image in images if image.disks})}
     places = {name: cache / f"{name}-{_hash(image)}" for name, image in wanted.items()}
     if not all(place.exists() for place in places.values()):

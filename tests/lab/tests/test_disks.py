@@ -6,118 +6,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 import pytest
 
-from disks import IMAGES, CommandError, There, Zoo, changed, listing, same, snapshot
+from disks import IMAGES, CommandError, Zoo, changed, listing, same, snapshot
+from disks.probe import DOUBLE, probe, said_by
 from lifeboat_lab.images import LabError
 
 pytest_plugins = "disks.fixtures"
-
-# There the names or UUIDs of volume groups are there twice: a test of their own opens them.
-DOUBLE = {"twin-vg", "cloned-lvm"}
-
-# Runs in the machine: opens all layers, and tells what each device says of itself and what lies in the systems' mounts.
-PROBE = r"""
-import json, os, re, subprocess, sys
-
-def run(*argv, stdin=b"", check=True):
-    done = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if check and done.returncode:
-        sys.exit("%s: %s" % (" ".join(argv), done.stderr.decode(errors="replace")))
-    return done.stdout.decode(errors="replace")
-
-def walk(devices):
-    for device in devices:
-        yield device
-        yield from walk(device.get("children", []))
-
-def nodes():
-    tree = json.loads(run("lsblk", "--json", "--paths", "--output", "NAME,TYPE"))["blockdevices"]
-    volumes = {}
-    for line in run("lvs", "--noheadings", "--separator", "|", "-o", "vg_name,lv_name,lv_dm_path", check=False).splitlines():
-        group, volume, path = line.strip().split("|")
-        volumes[path] = "lv:%s/%s" % (group, volume)
-    found = {}
-    for device in walk(tree):
-        path, kind = device["name"], device["type"]
-        array = re.match(r"(/dev/md\d+)(?:p(\d+))?$", path)
-        if array:
-            about = run("mdadm", "--detail", "--export", array[1], check=False)
-            name = re.search(r"^MD_NAME=(?:.*:)?(.*)$", about, re.M)
-            found["md:" + (name[1] if name else "") + ("." + array[2] if array[2] else "")] = path
-        elif kind == "lvm":
-            if path in volumes:
-                found[volumes[path]] = path
-        elif kind == "crypt":
-            found["crypt:" + os.path.basename(path)] = path
-        else:
-            for number, disk in wanted["disks"].items():
-                part = re.match(re.escape(disk) + r"(?:(?:(?<=\d)p|(?<!\d))(\d+))?$", path)
-                if part:
-                    found[number + ("." + part[1] if part[1] else "")] = path
-    return found
-
-def tags(path):
-    return dict(line.split("=", 1) for line in run("blkid", "-p", "-o", "export", path, check=False).replace("\\", "").splitlines())
-
-wanted = json.loads(sys.argv[1])
-if wanted["open"]:
-    for turn in range(2):
-        for name in re.findall(r"^(md\S+) : inactive", open("/proc/mdstat").read(), re.M):
-            run("mdadm", "--run", "/dev/" + name)
-        # of a group that lacks a disk, what is whole is activated all the same
-        run("vgchange", "-qq", "--activate", "y", check=wanted["whole"])
-        run("udevadm", "settle")
-        for where, opened, key in wanted["secrets"]:
-            path = nodes().get(where)
-            if path and opened not in nodes():
-                run("cryptsetup", "open", "--key-file", "-", path, opened.split(":")[1], stdin=bytes.fromhex(key))
-    run("udevadm", "settle")
-told = {"contents": [], "tables": {}, "systems": [], "known": nodes()}
-for where, path in told["known"].items():
-    about = tags(path)
-    if about.get("PTTYPE"):
-        told["tables"][where] = about["PTTYPE"]
-    if about.get("TYPE"):
-        told["contents"].append([where, about["TYPE"], about.get("UUID", ""), about.get("LABEL", "")])
-for mounts in wanted["systems"]:
-    seen = {}
-    for path, where, kind, subvolume in mounts:
-        device = told["known"][where]
-        options = "ro" + {"xfs": ",nouuid", "btrfs": ",degraded"}.get(kind, "") + (",subvol=" + subvolume if subvolume else "")
-        run("mount", "-t", kind, "-o", options, device, "/mnt" + path)
-        # in machine-readable words: a file in a btrfs knows the subvolume by itself
-        seen[path] = run("findmnt", "-n", "-r", "-o", "FSTYPE,UUID,FSROOT", "--mountpoint", "/mnt" + path.rstrip("/")).split()
-    def text(path):
-        try:
-            with open("/mnt/" + path, encoding="utf-8") as file:
-                return file.read()
-        except OSError:
-            return ""
-    told["systems"].append({"mounts": seen, "release": text("usr/lib/os-release"), "hostname": text("etc/hostname").strip(),
-                            "fstab": text("etc/fstab"), "shell": open("/mnt/usr/bin/sh", "rb").read(4) == b"\x7fELF",
-                            "grub": [name for place in ("grub", "grub2") if os.path.isdir("/mnt/boot/" + place)
-                                     for name in os.listdir("/mnt/boot/" + place) if "-" in name],
-                            "links": os.stat("/mnt/srv/odd/first").st_nlink if os.path.exists("/mnt/srv/odd/first") else 2})
-    run("umount", "-R", "/mnt")
-print(json.dumps(told))
-"""
-
-
-def probe(there: There, **differences: Any) -> Any:
-    image = there.image
-    wanted = {"whole": not image.only,
-              "disks": {str(number): paths.split()[0] for number, paths in there.devices.items()},
-              "open": image.name not in DOUBLE,
-              "secrets": [(secret.where, secret.opened, secret.key.hex()) for secret in image.secrets],
-              "systems": [[(mount.path, mount.where, mount.type, mount.subvolume) for mount in system.mounts]
-                          for system in image.systems if image.name not in DOUBLE], **differences}
-    return json.loads(there.guest.python(PROBE, json.dumps(wanted)))
-
 
 def plain(uuid: str) -> str:
     return re.sub("[-:]", "", uuid)
@@ -125,19 +22,16 @@ def plain(uuid: str) -> str:
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_is_what_it_says(zoo: Zoo, name: str) -> None:
-    with zoo.plugged(name, active=name not in DOUBLE) as there:
-        image = there.image
-        told = probe(there)
-
-    assert {where: table for where, table in told["tables"].items() if where.isdigit()} == {
+    image, said = IMAGES[name], said_by(zoo, name)
+    assert {where: table for where, table in said["tables"].items() if where.isdigit()} == {
         str(number): image.table[number] for number in image.present if image.table[number]}
-    found = {(where, kind): (plain(uuid), label) for where, kind, uuid, label in told["contents"]}
+    found = {(where, kind): (plain(uuid), label) for where, kind, uuid, label in said["contents"]}
     expected = {(content.where, content.type): (plain(content.uuid), content.label) for content in image.contents}
     assert found.keys() == expected.keys()
     for key, (uuid, label) in expected.items():
         assert found[key] == (uuid if uuid != "*" else found[key][0], label), key
 
-    for system, seen in zip(image.systems, told["systems"], strict=name not in DOUBLE):
+    for system, seen in zip(image.systems, said["systems"], strict=name not in DOUBLE):
         assert re.search(f'^ID="?{system.id}"?$', seen["release"], re.M) and seen["hostname"] == system.hostname
         assert seen["shell"] and seen["links"] == 2
         # the boot loader's files, or else the table, say how it boots
@@ -167,9 +61,9 @@ def test_what_is_there_twice_can_be_told_apart_by_its_disk(zoo: Zoo, name: str) 
         for number, system in enumerate(there.image.systems):
             there.guest.run("vgchange -qq --activate n || true")
             there.guest.run(f"vgchange -qq --devices {there.device(f'{number}.2')} --activate y vg0")
-            told = probe(there, systems=[[("/", "lv:vg0/root", "ext4", None)]])
-            assert told["systems"][0]["hostname"] == system.hostname
-            assert told["systems"][0]["mounts"]["/"][1] == system.root.uuid
+            [said] = probe(there, systems=[[("/", "lv:vg0/root", "ext4", None)]])["systems"]
+            assert said["hostname"] == system.hostname
+            assert said["mounts"]["/"][1] == system.root.uuid
 
 
 def test_a_degraded_array_is_degraded(zoo: Zoo) -> None:
