@@ -35,7 +35,7 @@ class Snapshot(NamedTuple):
 class File(NamedTuple):
     """One file: kind (the type letter of ls), permission bits, owner, number of links, content, extended attributes.
 
-    digest: sha256 of the content, target of a link, numbers of a device.
+    digest: MD5 of the content, target of a link, numbers of a device.
     """
 
     kind: str
@@ -142,8 +142,13 @@ def about(path):
     status = os.lstat(path)
     letter, digest = LETTERS[stat.S_IFMT(status.st_mode)], ""
     if letter == "-":
-        with open(path, "rb") as file:
-            digest = hashlib.sha256(file.read()).hexdigest()
+        # By the system's own calls, and the digest that is cheapest under emulation: whoever changes a file here is no forger.
+        fd = os.open(path, os.O_RDONLY)
+        content = hashlib.md5()
+        while data := os.read(fd, 1 << 22):
+            content.update(data)
+        os.close(fd)
+        digest = content.hexdigest()
     elif letter == "l":
         digest = os.fsdecode(os.readlink(path))
     elif letter in "cb":
