@@ -14,7 +14,6 @@ import pytest
 
 from lifeboat_lab.demo import LOCKED_OUT
 from lifeboat_lab.images import File
-from lifeboat_lab.machine import Running
 from lifeboat_lab.server import Installed
 from lifeboat_lab.world import World
 
@@ -59,8 +58,7 @@ def booted(world: World) -> World:
 def running(cheap_world: World) -> World:
     """One server whose installed system runs, and whose rescue system will: both are resumed from snapshots, and boot no more."""
     world, host = cheap_world, cheap_world.hosts["web1"]
-    key = File(world.admin_key.with_suffix(".pub").read_bytes(), 0o600)
-    host.machine.power_on(Running("gpt", {"/root/.ssh/authorized_keys": key}))
+    host.machine.power_on(world.running())
     host.wait_for_ssh(240)
     return world
 

@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 
 from lifeboat_lab.accounts import PROVIDERS
-from lifeboat_lab.demo import LOCKED_OUT, Demo
-from lifeboat_lab.images import File
+from lifeboat_lab.demo import Demo
 from lifeboat_lab.world import World
 
 JOB = ("lifeboat.rescue.rescue", "-e", "rescue_hosts=lab", "-e", "rescue_tasks=reset_root_password,fix_firewall",
@@ -30,10 +29,13 @@ OTHERS = [name for name in PROVIDERS if name != "ovh_dedicated"]
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    """One server at each provider. All of them are locked: the firewall lets no SSH in."""
-    hosts = {name.replace("_", "-"): name for name in OTHERS}
-    with World(tmp_path / "world", hosts, files={"/etc/nftables.conf": File(LOCKED_OUT.encode(), 0o755)}) as made:
+    """One server at each provider, which runs. All of them are locked: the firewall lets no SSH in."""
+    with World(tmp_path / "world", {name.replace("_", "-"): name for name in OTHERS}) as made:
         made.cheapen_boots()  # test_chain.py shows them
+        for host in made.hosts.values():
+            host.machine.power_on(made.running())
+            host.wait_for_ssh(240)
+            Demo(host, 0).lock_out()
         yield made
 
 
@@ -48,10 +50,6 @@ def results(output: str) -> dict[str, dict[str, object]]:
 def test_the_same_playbook_at_every_provider(world: World, password_file: Path) -> None:
     job = (*JOB, "-e", f"@{password_file}")
     password = json.loads(password_file.read_text())["reset_root_password_password"]
-    for host in world.hosts.values():
-        host.machine.power_on()
-        host.machine.wait_for_boot(1, 120)
-
     # The plan, and results with the same keys everywhere. Nothing is written.
     done = world.ansible_playbook(*job, "--check", "--diff")
     assert done.returncode == 0, done.stdout

@@ -11,7 +11,6 @@ import typing as t
 from pathlib import Path
 
 from lifeboat_lab.box import Systems
-from lifeboat_lab.images import File
 from lifeboat_lab.machine import Running
 from lifeboat_lab.server import Installed
 from lifeboat_lab.world import World, result_of
@@ -72,8 +71,7 @@ def test_all_stand_ins_give_the_same(tmp_path: Path) -> None:
     with World(tmp_path / "resumed") as resumed:
         machine = resumed.hosts["web1"].machine
         machine.resumes = True
-        key = File(resumed.admin_key.with_suffix(".pub").read_bytes(), 0o600)
-        of_a_snapshot = _course(resumed, Running("gpt", {"/root/.ssh/authorized_keys": key}))
+        of_a_snapshot = _course(resumed, resumed.running())
         # Back into the installed system it boots: that is no snapshot.
         assert [boot.resumed for boot in machine.boots] == [True, True, False]
     with World(tmp_path / "box", boxes=Systems()) as boxed:

@@ -33,7 +33,7 @@ from pathlib import Path
 from .accounts import Account, accounts
 from .box import Box, Systems
 from .images import File, Images, LabError, ensure, prepare
-from .machine import Machine
+from .machine import Machine, Running
 from .nova.cloud import Cloud
 from .ovh_api import OvhApi
 from .server import Installed, Rescue
@@ -140,6 +140,10 @@ class World:
         for host in self.hosts.values():
             if isinstance(host.machine, Machine):
                 host.machine.resumes, host.machine.direct = True, self._layout
+
+    def running(self) -> Running:
+        """What to switch a machine on with, for its installed system to run at once: it is resumed, and does not boot."""
+        return Running(self._layout, self._files)
 
     def _start(self) -> None:
         # A socket's path may have 107 characters, which the directory of a test can be too long for.
