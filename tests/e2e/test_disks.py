@@ -122,8 +122,8 @@ def test_what_the_rescue_system_has_activated_is_left_as_found(zoo: Zoo, name: s
 def visit(zoo: Zoo, name: str, number: int, mode: str, active: bool, record_property: Any) -> None:
     # Both are one visit of one image; whether the first has written is judged before the second does.
     with zoo.plugged(name, active, "first" if mode == "ro" else "second") as there:
-        # What the rescue system wrote when it activated something is not ours.
-        bits = sums(there) if mode == "ro" and active else ""
+        if mode == "ro" and active:
+            there.set_aside()  # what the rescue system wrote when it activated something is not ours
         system = expected(there)[number]
         guest, luks = there.guest, keys(there)
         before = all_files(guest, there.image) if mode == "rw" and there.image.pulled else []
@@ -157,11 +157,9 @@ def visit(zoo: Zoo, name: str, number: int, mode: str, active: bool, record_prop
         assert left.get("clean") is True, left
         assert call(guest, "storage_mount", state="unmounted", owner="the test")["changed"] is False
         assert (there.left() if mode == "ro" or not active else but_for_arrays(there.left())) == []
-        if bits:
-            assert sums(there) == bits
         if mode == "rw":
             check_files(there, before)
-        elif not active:
+        else:
             assert there.set_aside() == {}
 
 
@@ -178,13 +176,6 @@ def check_files(there: There, before: Listings) -> None:
         assert there_now == {each: count * paths for each, count in there_then.items()}
     late = [f"{content.type} {content.uuid}: {image.after_replay}" for content in image.contents]
     assert altered(before, after) == (late if image.pulled else [])
-
-
-def sums(there: There) -> str:
-    """sha256 of the disks, as they are read from the devices themselves."""
-    paths = " ".join(sorted(path.split()[0] for path in there.devices.values()))
-    return there.guest.run(f"for disk in {paths}; do dd if=$disk bs=1M iflag=direct status=none conv=noerror | sha256sum; done",
-                           timeout=300)
 
 
 def but_for_arrays(lines: list[str]) -> list[str]:
