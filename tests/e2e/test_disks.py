@@ -351,6 +351,25 @@ def test_what_is_mounted_over_overlays_can_be_looked_at(zoo: Zoo) -> None:
     assert there.written() == {}
 
 
+@pytest.mark.parametrize(("name", "overlays"), [("raid1-lvm", 5), ("twin-vg", 3)])
+def test_what_was_built_for_looking_is_mounted(zoo: Zoo, name: str, overlays: int) -> None:
+    """It is built anew only where some of it lies over what the target does not need: of two groups, one is to be mounted."""
+    with zoo.plugged(name) as there:
+        guest = there.guest
+        system = call(guest, "storage_info")["systems"][0]["id"]
+        guest.run("cat > /usr/local/sbin/dmsetup; chmod +x /usr/local/sbin/dmsetup",
+                  stdin=b'#!/bin/sh\necho "$1" >> /run/calls\nexec /usr/sbin/dmsetup "$@"\n')
+        try:
+            done = call(guest, "storage_mount", mode="ro", system=system)
+            assert done.get("changed"), done
+            assert guest.run("cat /run/calls").split().count("create") == overlays
+        finally:
+            guest.run("rm -f /run/calls /usr/local/sbin/dmsetup")
+        assert call(guest, "storage_mount", state="unmounted")["clean"]
+        assert there.left() == []
+    assert there.written() == {}
+
+
 # A file system that a check of it finds fault with, so that it asks before it mends, and waits.
 FAULT = r"""
 set -e

@@ -59,9 +59,20 @@ class Journal:
         """The steps that mount a file system of the target."""
         return [step for step in self.steps if step["do"] == "mount"]
 
-    def begin(self, path: str, wanted: dict[str, t.Any]) -> None:
-        """Start a new one."""
+    def begin(self, path: str, wanted: dict[str, t.Any], taken: Journal | None = None) -> None:
+        """Start a new one. taken: another journal, whose steps and layers it takes over, and which ends.
+
+        Killed before that has ended, both have the steps, and both are undone: a step that was undone already is not taken any
+        more. This one has no layers until then, for they would be gone when the other one is undone first.
+        """
         self.path, self.wanted, self.steps, self.left, self.result, self.layers = path, wanted, [], {}, None, {}
+        if taken is None:
+            self.save()
+            return
+        layers, self.steps = taken.layers, taken.steps
+        self.save()
+        taken.end()
+        self.layers = layers
         self.save()
 
     def announce(self, **step: t.Any) -> None:

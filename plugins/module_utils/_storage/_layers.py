@@ -136,9 +136,11 @@ class Layers:
         """Build all that can be built on these, and return what there is then. discover: looks at all block devices."""
         for _round in range(_ROUNDS):
             built = [step(devices) for step in (self._explain, self._unlock, self._assemble, self._activate)]
+            # Also what was begun and came to nothing.
+            self.journal.layers = {"hidden": self.hidden, "facts": self.facts}
             if not any(built):
                 break
-            self._keep()
+            self.journal.save()
             devices = discover(self)
         for device in devices:
             device.why = device.why or self.why.get(device.path, "")
@@ -149,10 +151,6 @@ class Layers:
         for device in devices:
             if self.kernel.array(device.path).get("array_state") == "read-auto":
                 self.journal.announce(do="auto", node=device.path)
-
-    def _keep(self) -> None:
-        self.journal.layers = {"hidden": self.hidden, "facts": self.facts}
-        self.journal.save()
 
     def _new(self, devices: Devices, kind: str) -> list[Device]:
         """Devices of a kind that nothing is built on, and that were not tried yet."""

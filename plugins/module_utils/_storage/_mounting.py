@@ -132,14 +132,27 @@ class Storage:
 
         journal: of the target. To be called with the lock held.
         """
+        with self._looking(journal):
+            pass
+
+    @contextlib.contextmanager
+    def _looking(self, journal: Journal) -> t.Iterator[Journal]:
+        """Do what _look does; what is built for it stands within the block, and afterwards only if another journal took it over.
+
+        Gives the journal of what was built.
+        """
         looking = self._undo_look()
         self.devices = self._discover(journal, Standing(journal.layers))
         if not _layers.needed(self.devices) and not self._mirrors():
             self._read(None)
+            yield looking
             return
+        # A target that is mounted may lie on what a look has built: the names of that one are in use.
+        tag = "again" if journal.exists else "look"
         looking.begin("", {})
         try:
-            self._build(self.devices, journal, _layers.Layers(self.run, self.kernel, looking, "look", self.keys, standing=[journal.layers]))
+            self._build(self.devices, journal, _layers.Layers(self.run, self.kernel, looking, tag, self.keys, standing=[journal.layers]))
+            yield looking
         finally:
             _layers.undo_all(self.run, self.kernel, looking)
 
@@ -384,19 +397,23 @@ class Storage:
         if journal.exists and not check:
             # Half mounted by one that was killed, or mounted in another way.
             self._undo(journal, kill=False)
-        self._look(journal)
-        chosen = self.choose(system)
-        plan, left_out = self.plan(chosen, mode, force)
-        layers = set().union(*(self.devices.below(member) for each in plan for member in each.members))
-        self._whole(layers, plan, mode, force)
-        if not journal.exists:
-            self._is_free(path)
-        if check:
-            return {**self._result(path, mode, chosen, left_out, plan), "changed": True, "diff": {
-                "before": before, "after": "".join(each.told(path) + "\n" for each in plan)}}
-        journal.begin(path, wanted)
+        with self._looking(journal) as looking:
+            chosen = self.choose(system)
+            plan, left_out = self.plan(chosen, mode, force)
+            layers = set().union(*(self.devices.below(member) for each in plan for member in each.members))
+            self._whole(layers, plan, mode, force)
+            if not journal.exists:
+                self._is_free(path)
+            if check:
+                return {**self._result(path, mode, chosen, left_out, plan), "changed": True, "diff": {
+                    "before": before, "after": "".join(each.told(path) + "\n" for each in plan)}}
+            is_built = bool(layers) and mode == "ro" and self._is_all_needed(looking, plan)
+            if is_built:
+                journal.begin(path, wanted, looking)
+        if not is_built:
+            journal.begin(path, wanted)
         try:
-            if layers:
+            if layers and not is_built:
                 stack = _layers.Layers(self.run, self.kernel, journal, "target", self.keys, overlays=mode == "ro", wanted=layers,
                                        partial=self.partial)
                 place = self._place(chosen)
@@ -435,6 +452,17 @@ class Storage:
         journal.result = result
         journal.save()
         return {**result, "changed": True, "diff": {"before": before, "after": self._listing(journal)}}
+
+    def _is_all_needed(self, looking: Journal, plan: list[Planned]) -> bool:
+        """Whether every device that was touched for looking is one that the target lies on.
+
+        If so, a target that is only read can lie on what was built. A look does not do what partial allows.
+        """
+        on = {device.path for device in self.devices.stack(member for each in plan for member in each.members)}
+        touched = set(looking.layers.get("hidden", {}).values())
+        for step in looking.steps:
+            touched.update([step["device"]] if step["do"] == "setro" else step["members"] if step["do"] == "start" else [])
+        return touched <= on and not self.partial
 
     @staticmethod
     def _result(path: str, mode: str, chosen: System, left_out: list[dict[str, t.Any]], plan: list[Planned]) -> dict[str, t.Any]:
