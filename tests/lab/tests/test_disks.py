@@ -16,6 +16,7 @@ from lifeboat_lab.images import LabError
 
 pytest_plugins = "disks.fixtures"
 
+
 def plain(uuid: str) -> str:
     return re.sub("[-:]", "", uuid)
 
