@@ -136,7 +136,7 @@ failure:
   type: dict
 """
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._controller import run_module
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._entry import run_module
 
 
 def main():

@@ -21,7 +21,7 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._controller import COMMON_OPTIONS, SPECS, run
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._entry import COMMON_OPTIONS, SPECS, run
 
 _display = Display()
 

@@ -25,7 +25,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Client, Login, Probe
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Client, Login, Probe
 from lifeboat_lab.accounts import OpenStack
 from lifeboat_lab.images import ensure
 from lifeboat_lab.nova import Nova

@@ -38,14 +38,14 @@ QUICK_TESTS = {
     "functional": [
         f"{_FUNCTIONAL}/connection/test_chroot_ssh.py::test_the_root_is_the_tree",
         f"{_FUNCTIONAL}/module_utils/test_firewall.py",
-        f"{_FUNCTIONAL}/module_utils/test_ssh.py::test_probe_of_a_closed_port",
+        f"{_FUNCTIONAL}/module_utils/_control/test_ssh.py::test_probe_of_a_closed_port",
         f"{_FUNCTIONAL}/module_utils/_storage/test_storage.py::test_check_do_repeat",
-        f"{_FUNCTIONAL}/module_utils/_providers/test_openstack.py::test_credentials_come_from_clouds_yaml",
-        f"{_FUNCTIONAL}/module_utils/_providers/test_ovh_dedicated.py::test_a_server_is_read_by_one_call",
-        f"{_FUNCTIONAL}/module_utils/_providers/test_ovh_vps.py::test_boot_options",
-        f"{_FUNCTIONAL}/module_utils/_providers/test_softlayer.py::test_a_server_is_read_by_one_call",
-        f"{_FUNCTIONAL}/module_utils/_session/test_killed.py::test_killed_at_each_call[ovh_dedicated-present-before]",
-        f"{_FUNCTIONAL}/module_utils/_session/test_session.py::test_there_and_back",
+        f"{_FUNCTIONAL}/module_utils/_control/_providers/test_openstack.py::test_credentials_come_from_clouds_yaml",
+        f"{_FUNCTIONAL}/module_utils/_control/_providers/test_ovh_dedicated.py::test_a_server_is_read_by_one_call",
+        f"{_FUNCTIONAL}/module_utils/_control/_providers/test_ovh_vps.py::test_boot_options",
+        f"{_FUNCTIONAL}/module_utils/_control/_providers/test_softlayer.py::test_a_server_is_read_by_one_call",
+        f"{_FUNCTIONAL}/module_utils/_control/_session/test_killed.py::test_killed_at_each_call[ovh_dedicated-present-before]",
+        f"{_FUNCTIONAL}/module_utils/_control/_session/test_session.py::test_there_and_back",
     ],
     "session": [
         "tests/session/test_faults.py::test_the_installed_system_boots_instead",
@@ -284,7 +284,7 @@ def zoo(work: Workspace) -> list[Step]:
 def openstack_full(work: Workspace) -> list[Step]:
     """The provider against all of OpenStack's services. One process, because all tests share one cloud."""
     step = _pytest(work, "openstack-full", ["tests/openstack_full", "tests/lab/tests/test_nova.py",
-                                            "tests/functional/plugins/module_utils/_providers/test_openstack.py"],
+                                            "tests/functional/plugins/module_utils/_control/_providers/test_openstack.py"],
                    "-m", "not one_process", needs=[IMAGES])
     return [*images(work), dataclasses.replace(step, env={**step.env, "LIFEBOAT_CLOUD": "openstack-full"})]
 

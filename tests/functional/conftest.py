@@ -28,7 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "lab"))
 
 # What runs on the controller needs its Python; only the rescue side must make do with an old one.
 if sys.version_info < (3, 11):
-    collect_ignore_glob = ["plugins/action/*", "plugins/module_utils/_providers/*", "plugins/module_utils/_session/*"]
+    collect_ignore_glob = ["plugins/action/*", "plugins/module_utils/_control/_providers/*", "plugins/module_utils/_control/_session/*"]
 
 
 def pytest_collection_modifyitems(items):

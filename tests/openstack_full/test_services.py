@@ -13,9 +13,9 @@ import uuid
 
 import pytest
 
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _openstack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack import DISK, NOTE, OpenStack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, NotAllowed, NotFound
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _openstack
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._openstack import DISK, NOTE, OpenStack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.waiting import until
 

@@ -21,8 +21,8 @@ import sys
 import time
 import traceback
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _controller
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import load_paramiko
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _entry
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import load_paramiko
 
 PR_SET_PDEATHSIG = 1
 
@@ -30,9 +30,9 @@ PR_SET_PDEATHSIG = 1
 def do(job):
     """Do one job."""
     began, lines = time.monotonic(), []
-    spec = _controller.SPECS[job["module"]]
+    spec = _entry.SPECS[job["module"]]
     params = {name: option.get("default") for name, option in spec.items()} | job["params"]
-    result = _controller.run(job["module"], params, job.get("check_mode", False),
+    result = _entry.run(job["module"], params, job.get("check_mode", False),
                              lambda line: lines.append([round(time.monotonic() - began, 1), line]))
     answer = {"result": result, "lines": lines, "seconds": round(time.monotonic() - began, 1)}
     with open(job["answer"] + ".new", "w") as stream:
@@ -44,7 +44,7 @@ def main():
     """Take jobs until the input ends; those under way end with us."""
     for provider in ("openstack", "ovh_dedicated", "softlayer"):
         # Their libraries are imported once. They will say that nothing is given.
-        _controller.run("rescue_mode_info", {"provider": provider, "server": "none", "session_dir": os.devnull}, True, str)
+        _entry.run("rescue_mode_info", {"provider": provider, "server": "none", "session_dir": os.devnull}, True, str)
     load_paramiko()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     for line in sys.stdin:

@@ -72,7 +72,7 @@ def _asked(account: Account) -> int:
 def test_killed_between_the_call_and_its_answer(tmp_path: Path, provider: str) -> None:
     """Where setting what boots reboots: the provider has taken the call, and the controller never heard of it. SoftLayer by REST.
 
-    tests/functional/plugins/module_utils/_session/test_killed.py kills at each other call.
+    tests/functional/plugins/module_utils/_control/_session/test_killed.py kills at each other call.
     """
     with World(tmp_path / "world", {"web1": provider}, boxes=Systems()) as world:
         host = world.hosts["web1"]

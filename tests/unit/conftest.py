@@ -10,4 +10,4 @@ import sys
 
 # What runs on the controller needs its Python; only the rescue side must make do with an old one.
 if sys.version_info < (3, 11):
-    collect_ignore_glob = ["dev/*", "plugins/action/*", "plugins/module_utils/_session/*"]
+    collect_ignore_glob = ["dev/*", "plugins/action/*", "plugins/module_utils/_control/_session/*"]

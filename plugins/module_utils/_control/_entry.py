@@ -13,7 +13,8 @@ import os
 import traceback
 import typing as t
 
-from ._errors import BadInput, LifeboatError
+from .._errors import BadInput, LifeboatError
+from .._wait import CLOCK, Clock
 from ._providers._base import Provider
 from ._providers._registry import PROVIDERS, make_provider, provider_name
 from ._session._account import survey
@@ -21,7 +22,6 @@ from ._session._common import Options
 from ._session._record import Folder
 from ._session._session import Session
 from ._ssh import Login
-from ._wait import CLOCK, Clock
 
 Spec = t.Dict[str, t.Dict[str, t.Any]]
 

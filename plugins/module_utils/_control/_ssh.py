@@ -25,8 +25,8 @@ import typing as t
 
 from ansible.module_utils.basic import missing_required_lib
 
-from ._errors import BadInput, LifeboatError, LoginRefused, MissingLibrary
-from ._wait import CLOCK, Clock
+from .._errors import BadInput, LifeboatError, LoginRefused, MissingLibrary
+from .._wait import CLOCK, Clock
 
 if t.TYPE_CHECKING:
     import paramiko as paramiko_types

@@ -13,8 +13,8 @@ from __future__ import annotations
 import abc
 import typing as t
 
-from .._errors import BadInput, LifeboatError, NotFound
-from .._wait import CLOCK, Clock
+from ..._errors import BadInput, LifeboatError, NotFound
+from ..._wait import CLOCK, Clock
 
 HARDDISK = "harddisk"
 RESCUE = "rescue"

@@ -18,8 +18,8 @@ from urllib.parse import urlencode
 
 from ansible.module_utils.basic import missing_required_lib
 
-from .._errors import BadInput, LifeboatError, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._wait import Backoff
+from ..._errors import BadInput, LifeboatError, MissingLibrary, NotAllowed, NotFound, ProviderError
+from ..._wait import Backoff
 from ._base import HARDDISK, RESCUE, BootOption, Facts, Origin, Provider, Server, Task
 
 # Rescues what boots from a volume. Rescue with an image of choice is older.

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from ansible.module_utils.basic import missing_required_lib
 
-from .._errors import BadInput, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._wait import Backoff
+from ..._errors import BadInput, MissingLibrary, NotAllowed, NotFound, ProviderError
+from ..._wait import Backoff
 from ._base import Credentials, Provider, Task
 
 # A thing that was not found so many times is believed not to be there.

@@ -13,8 +13,8 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
-from .._errors import Busy, NotAllowed, NotFound, TimedOut
-from .._wait import Backoff
+from ..._errors import Busy, NotAllowed, NotFound, TimedOut
+from ..._wait import Backoff
 from ._base import HARDDISK, RESCUE, BootOption, Credentials, Facts, Server, Task
 from ._ovh import HISTORY, Ovh, Refused
 

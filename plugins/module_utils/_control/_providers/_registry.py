@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import typing as t
 
-from .._errors import BadInput
-from .._wait import CLOCK, Clock
+from ..._errors import BadInput
+from ..._wait import CLOCK, Clock
 from ._base import Provider
 from ._openstack import OpenStack
 from ._ovh_dedicated import OvhDedicated

@@ -23,8 +23,8 @@ from xml.parsers.expat import ExpatError
 
 from ansible.module_utils.basic import missing_required_lib
 
-from .._errors import BadInput, Busy, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._wait import Backoff
+from ..._errors import BadInput, Busy, MissingLibrary, NotAllowed, NotFound, ProviderError
+from ..._wait import Backoff
 from ._base import HARDDISK, RESCUE, BootOption, Credentials, Facts, Provider, Server, Task
 
 RESCUE_RIGHT = "OS Reloads and Rescue Kernel"

@@ -10,7 +10,7 @@ import threading
 import typing as t
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .._errors import LifeboatError
+from ..._errors import LifeboatError
 from .._providers._base import BootOption, Provider, Server
 from ._evidence import Look
 from ._session import Session

@@ -14,7 +14,8 @@ import tempfile
 import time
 import typing as t
 
-from .._errors import BadInput, LifeboatError, LoginRefused, NotFound, TargetError
+from ..._errors import BadInput, LifeboatError, LoginRefused, NotFound, TargetError
+from ..._wait import CLOCK, Clock
 from .._providers import _base
 from .._providers._base import BootOption, Credentials, Provider, Server
 from .._ssh import (
@@ -28,7 +29,6 @@ from .._ssh import (
     read_known_hosts,
     read_private_key,
 )
-from .._wait import CLOCK, Clock
 from . import _record
 from ._evidence import INSTALLED, RESCUE, TEMPORARY_ROOTS, UNKNOWN, Ahead, Known, Look, Watch
 from ._reboot import Rebooting

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from .._errors import BadInput, Busy, TargetError, WrongSystem
+from ..._errors import BadInput, Busy, TargetError, WrongSystem
 from .._providers import _base
 from .._providers._base import BootOption, Server
 from .._ssh import (

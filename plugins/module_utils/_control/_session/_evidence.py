@@ -11,9 +11,9 @@ import threading
 import typing as t
 from concurrent.futures import Future
 
-from .._errors import LifeboatError, LoginRefused, MissingLibrary
+from ..._errors import LifeboatError, LoginRefused, MissingLibrary
+from ..._wait import CLOCK, Clock
 from .._ssh import WINDOWS, Client, Evidence, HostKey, Login, Probe, load_paramiko
-from .._wait import CLOCK, Clock
 
 RESCUE = "rescue"
 INSTALLED = "installed"

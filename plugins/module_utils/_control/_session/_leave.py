@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
-from .._errors import LifeboatError, TargetError, TimedOut
+from ..._errors import LifeboatError, TargetError, TimedOut
+from ..._wait import Backoff
 from .._providers._base import BootOption, Server
-from .._wait import Backoff
 from . import _common, _record
 from ._common import Common
 from ._evidence import INSTALLED, RESCUE, UNKNOWN

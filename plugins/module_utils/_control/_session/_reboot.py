@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
-from .._errors import LifeboatError, TimedOut, WrongSystem
+from ..._errors import LifeboatError, TimedOut, WrongSystem
+from ..._wait import Backoff
 from .._ssh import Login, answers
-from .._wait import Backoff
 from . import _record
 from ._evidence import INSTALLED, RESCUE, UNKNOWN, Known, Look, Watch
 from ._record import Reboot, Record

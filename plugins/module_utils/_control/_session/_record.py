@@ -22,9 +22,9 @@ import time
 import typing as t
 from urllib.parse import quote
 
-from .._errors import BadInput, Busy
+from ..._errors import BadInput, Busy
+from ..._wait import CLOCK, Backoff, Clock
 from .._ssh import HostKey, host_pattern, is_signed, sign
-from .._wait import CLOCK, Backoff, Clock
 
 # A session's phases, in their order. Each says what was about to be done when it was written.
 ARMING = "arming"            # the provider's settings are being written

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .._errors import BadInput
+from ..._errors import BadInput
 from .._providers import _base
 from .._providers._base import BootOption, Server
 from ._enter import Entering

@@ -20,9 +20,9 @@ import time
 import paramiko
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Client, Evidence, HostKey, Login, Probe
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, LifeboatError, LoginRefused
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Client, Evidence, HostKey, Login, Probe
 
 ME = getpass.getuser()
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + 42 * "0"

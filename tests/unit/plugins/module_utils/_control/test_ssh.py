@@ -9,9 +9,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Evidence
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Evidence
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + 42 * "0"
 

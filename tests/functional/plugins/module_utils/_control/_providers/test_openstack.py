@@ -12,16 +12,16 @@ import threading
 
 import pytest
 
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _openstack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, RESCUE
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack import DISK, NOTE, UNKNOWN, OpenStack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import PROVIDERS, make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
     NotAllowed,
     NotFound,
     ProviderError,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _openstack
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._openstack import DISK, NOTE, UNKNOWN, OpenStack
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
 from lifeboat_lab.simulated import SimulatedClock, SimulatedClockwork
 from lifeboat_lab.waiting import until
 

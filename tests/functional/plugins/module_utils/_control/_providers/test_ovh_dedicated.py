@@ -14,17 +14,17 @@ import sys
 
 import pytest
 
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, RESCUE, BootOption
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh import Refused
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh_dedicated import OvhDedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import PROVIDERS, make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
     NotAllowed,
     NotFound,
     ProviderError,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE, BootOption
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh import Refused
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_dedicated import OvhDedicated
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import PROVIDERS, make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.ovh_api import MailOptions, OvhApi, Server, boot_entries
 from lifeboat_lab.unkind import Unkind
@@ -395,14 +395,14 @@ def test_the_library_that_is_missing():
 import sys
 sys.modules["ovh"] = None
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import MissingLibrary
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import make_provider
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _controller
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import make_provider
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _entry
 try:
     make_provider({"provider": "ovh_dedicated"})
 except MissingLibrary as exc:
     print(exc)
 params = {"provider": "ovh_dedicated", "server": "x", "session_dir": "/nonexistent"}
-result = _controller.run("rescue_mode_info", params, False, print)
+result = _entry.run("rescue_mode_info", params, False, print)
 print(result["failed"], result["changed"], result["failure"]["code"])
 """
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60,

@@ -12,6 +12,10 @@ import math
 
 import pytest
 
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh, _ovh_vps
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, RESCUE
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh_vps import OvhVps
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
     Busy,
@@ -19,10 +23,6 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     NotFound,
     ProviderError,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh, _ovh_vps
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_vps import OvhVps
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.ovh_api import MINIMUM_RULES, MailOptions, OvhApi, Vps
 from lifeboat_lab.waiting import until

@@ -18,7 +18,18 @@ import types
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _controller
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _entry
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _softlayer
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, RESCUE, BootOption
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import make_provider
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._softlayer import (
+    NO_TRANSACTION,
+    NOT_KNOWN,
+    SoftLayerProvider,
+)
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common, _record, _session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
     Busy,
@@ -28,17 +39,6 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     TargetError,
     TimedOut,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _softlayer
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._base import HARDDISK, RESCUE, BootOption
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import make_provider
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._softlayer import (
-    NO_TRANSACTION,
-    NOT_KNOWN,
-    SoftLayerProvider,
-)
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common, _record, _session
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common import Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.softlayer_api import Server, SoftLayerApi
 from lifeboat_lab.waiting import until
@@ -586,7 +586,7 @@ def test_the_library_that_is_missing():
 import sys
 sys.modules["SoftLayer"] = None
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import MissingLibrary
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._registry import make_provider
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import make_provider
 try:
     make_provider({"provider": "softlayer"})
 except MissingLibrary as exc:
@@ -599,8 +599,8 @@ except MissingLibrary as exc:
 
 def test_the_registry_and_the_options(api):
     assert make_provider({"provider": "softlayer", **params(api)}).facts.name == "softlayer"
-    assert _controller.SOFTLAYER_OPTIONS.keys() <= _controller.COMMON_OPTIONS.keys()
-    assert [name for name, spec in _controller.SOFTLAYER_OPTIONS.items() if spec.get("no_log")] == ["softlayer_api_key"]
+    assert _entry.SOFTLAYER_OPTIONS.keys() <= _entry.COMMON_OPTIONS.keys()
+    assert [name for name, spec in _entry.SOFTLAYER_OPTIONS.items() if spec.get("no_log")] == ["softlayer_api_key"]
 
 
 # With a session

@@ -28,8 +28,8 @@ from urllib.parse import unquote
 
 import requests
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _controller
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _evidence
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _entry
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _evidence
 from lifeboat_lab.simulated import SimulatedClock
 
 WRITES = re.compile(r"PUT |POST \S*/reboot$|POST \S*/(action|metadata)\b|DELETE |.*SoftLayer_.* (?!get)\w+$")
@@ -127,7 +127,7 @@ def live(job, report):
         return response
 
     requests.Session.send = mortal_send
-    last_words(_controller.run("rescue_mode", job["params"], False, lines.append, SimulatedClock(Elsewhere(job["now"], calls))))
+    last_words(_entry.run("rescue_mode", job["params"], False, lines.append, SimulatedClock(Elsewhere(job["now"], calls))))
 
 
 def main():
@@ -137,7 +137,7 @@ def main():
     logging.disable()  # the libraries', of failures that are meant
     for provider, options in NOBODY.items():
         # Their libraries import much at the first call. They do so here, once, and not in each process.
-        told = _controller.run("rescue_mode_info", {"provider": provider, "server": "none", "address": "127.0.0.1", "rescue_port": 1,
+        told = _entry.run("rescue_mode_info", {"provider": provider, "server": "none", "address": "127.0.0.1", "rescue_port": 1,
                                                     "session_dir": "/nonexistent", **options}, True, str, SimulatedClock(Nothing()))
         assert "failed for 60 s" in told["msg"], told
     gc.freeze()

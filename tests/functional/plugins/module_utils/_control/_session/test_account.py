@@ -12,10 +12,10 @@ import threading
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _ssh
-from ansible_collections.lifeboat.rescue.plugins.module_utils._controller import SPECS, run
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh_dedicated
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _account
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._entry import SPECS, run
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh_dedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _account
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
 

@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _evidence
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence import (
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _evidence
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._evidence import (
     INSTALLED,
     RESCUE,
     UNKNOWN,
@@ -20,7 +20,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence
     Known,
     Watch,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import (
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import (
     HostKey,
     Login,
     make_key_pair,

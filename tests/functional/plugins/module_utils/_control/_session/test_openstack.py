@@ -11,15 +11,15 @@ import types
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _openstack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack import NOTE, OpenStack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common, _reboot
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import TargetError
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _openstack
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._openstack import NOTE, OpenStack
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common, _reboot
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common import Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Session
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.waiting import until
 

@@ -18,7 +18,14 @@ import types
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh_dedicated import OvhDedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common, _reboot, _record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._evidence import RESCUE, Ahead, Known, Watch
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder, Reboot, Record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import HostKey, Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
     Busy,
@@ -28,13 +35,6 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     TimedOut,
     WrongSystem,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_dedicated import OvhDedicated
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common, _reboot, _record
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common import Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence import RESCUE, Ahead, Known, Watch
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder, Reboot, Record
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Session
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import HostKey, Login
 from lifeboat_lab.simulated import SimulatedClock, SimulatedClockwork
 
 NAME = "ns100001.ip-192-0-2.eu"

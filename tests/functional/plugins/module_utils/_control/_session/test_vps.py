@@ -13,15 +13,15 @@ import types
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh_vps import OvhVps
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, LifeboatError, TimedOut
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers import _ovh
-from ansible_collections.lifeboat.rescue.plugins.module_utils._providers._ovh_vps import OvhVps
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _common
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._common import Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._session import Session
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 
 NAME = "vps-00000001.vps.ovh.net"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._evidence import (
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._evidence import (
     INSTALLED,
     RESCUE,
     UNKNOWN,
     Known,
     Look,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import (
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import (
     Evidence,
     HostKey,
 )

@@ -15,10 +15,10 @@ import sys
 
 import pytest
 
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder, Reboot, Record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import HostKey
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, Busy
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session import _record
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder, Reboot, Record
-from ansible_collections.lifeboat.rescue.plugins.module_utils._ssh import HostKey
 
 KEY = HostKey.from_line("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + 42 * "0")
 ODD = ["", ".", "..", "...", "../web1", "/etc", "a/b", "a_b", "a:b", "a%2Fb", "a b", "a\nb", "-rf", "~root", "web1", "web1.lock",
@@ -151,7 +151,7 @@ def test_two_sessions_have_two_ids():
 
 HOLD = """
 import sys
-from ansible_collections.lifeboat.rescue.plugins.module_utils._session._record import Folder
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
 with Folder(sys.argv[1], "ovh_dedicated", "web1").locked(5, print):
     print("held", flush=True)
     sys.stdin.read()
