@@ -25,7 +25,8 @@ import time
 import zipfile
 from pathlib import Path
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Client, Login, Probe
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Client, Login
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._port import PortWatcher
 from lifeboat_lab.accounts import OpenStack
 from lifeboat_lab.images import ensure
 from lifeboat_lab.nova import Nova
@@ -97,7 +98,7 @@ def ssh_alone(world: World, rounds: int) -> list[float]:
     figures = []
     for _round in range(rounds):
         began = time.monotonic()
-        with Probe(machine.address, machine.port) as probe:
+        with PortWatcher(machine.address, machine.port) as probe:
             assert probe.wait(60)
             with Client(probe.take()) as client:
                 client.log_in(login)

@@ -22,7 +22,7 @@ import time
 import traceback
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _entry
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import load_paramiko
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._paramiko import load_paramiko
 
 PR_SET_PDEATHSIG = 1
 
@@ -33,7 +33,7 @@ def do(job):
     spec = _entry.SPECS[job["module"]]
     params = {name: option.get("default") for name, option in spec.items()} | job["params"]
     result = _entry.run(job["module"], params, job.get("check_mode", False),
-                             lambda line: lines.append([round(time.monotonic() - began, 1), line]))
+                        lambda line: lines.append([round(time.monotonic() - began, 1), line]))
     answer = {"result": result, "lines": lines, "seconds": round(time.monotonic() - began, 1)}
     with open(job["answer"] + ".new", "w") as stream:
         json.dump(answer, stream, default=str)

@@ -21,7 +21,7 @@ from ._session._account import survey
 from ._session._common import Options
 from ._session._record import Folder
 from ._session._session import Session
-from ._ssh import Login
+from ._ssh._client import Login
 
 Spec = t.Dict[str, t.Dict[str, t.Any]]
 

@@ -14,7 +14,7 @@ import re
 import typing as t
 
 from ..._errors import NotAllowed, ProviderError
-from .._ssh import SESSION_KEY_COMMENT
+from .._ssh._keys import SESSION_KEY_COMMENT
 from ._base import HARDDISK, OTHER, POWEROFF, RESCUE, BootOption, Credentials, Facts, Server, Task
 from ._ovh import Ovh
 

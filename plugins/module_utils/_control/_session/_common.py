@@ -18,17 +18,9 @@ from ..._errors import BadInput, LifeboatError, LoginRefused, NotFound, TargetEr
 from ..._wait import CLOCK, Clock
 from .._providers import _base
 from .._providers._base import BootOption, Credentials, Provider, Server
-from .._ssh import (
-    SESSION_KEY_COMMENT,
-    HostKey,
-    Login,
-    check_public_key,
-    derive_password,
-    make_key_pair,
-    public_key_of,
-    read_known_hosts,
-    read_private_key,
-)
+from .._ssh._client import Login
+from .._ssh._host_keys import HostKey, read_known_hosts
+from .._ssh._keys import SESSION_KEY_COMMENT, check_public_key, derive_password, make_key_pair, public_key_of, read_private_key
 from . import _record
 from ._evidence import INSTALLED, RESCUE, TEMPORARY_ROOTS, UNKNOWN, Ahead, Known, Look, Watch
 from ._reboot import Rebooting

@@ -12,9 +12,7 @@ import typing as t
 from ..._errors import BadInput, Busy, TargetError, WrongSystem
 from .._providers import _base
 from .._providers._base import BootOption, Server
-from .._ssh import (
-    SESSION_KEY_COMMENT,
-)
+from .._ssh._keys import SESSION_KEY_COMMENT
 from . import _record
 from ._common import Common
 from ._evidence import RESCUE, UNKNOWN, Look

@@ -13,7 +13,10 @@ from concurrent.futures import Future
 
 from ..._errors import LifeboatError, LoginRefused, MissingLibrary
 from ..._wait import CLOCK, Clock
-from .._ssh import WINDOWS, Client, Evidence, HostKey, Login, Probe, load_paramiko
+from .._ssh._client import WINDOWS, Client, Evidence, Login
+from .._ssh._host_keys import HostKey
+from .._ssh._paramiko import load_paramiko
+from .._ssh._port import PortWatcher
 
 RESCUE = "rescue"
 INSTALLED = "installed"
@@ -112,11 +115,11 @@ class Watch:
         self.logins = list(logins)
         self.timeout = timeout
         self.clock = clock
-        self._probe = Probe(address, port, clock)
+        self._port = PortWatcher(address, port, clock)
 
     @property
     def heard(self) -> str:
-        return self._probe.heard
+        return self._port.heard
 
     def __enter__(self) -> Watch:
         return self
@@ -125,27 +128,27 @@ class Watch:
         self.close()
 
     def close(self) -> None:
-        self._probe.close()
+        self._port.close()
 
     def begin(self) -> None:
         """Send the first packet, and come back at once."""
-        self._probe.wait(0)
+        self._port.wait(0)
 
     def look(self, seconds: float) -> Look | None:
         """Wait at most so many seconds for a banner, and see who it is. None where nobody spoke SSH.
 
         The caller closes `client`.
         """
-        if not self._probe.wait(seconds):
+        if not self._port.wait(seconds):
             return None
         refused: str | None = None
         key: HostKey | None = None
         trusted = (*self.known.installed, *self.known.familiar, *((self.known.pinned,) if self.known.pinned else ()))
         for number, (login, own_key) in enumerate(self.logins or [(None, False)]):
-            if number and not self._probe.wait(self.timeout):
+            if number and not self._port.wait(self.timeout):
                 break
             try:
-                client = Client(self._probe.take(), self.timeout, trusted)
+                client = Client(self._port.take(), self.timeout, trusted)
             except LifeboatError as exc:
                 return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
             key = client.host_key

@@ -10,7 +10,8 @@ import typing as t
 
 from ..._errors import LifeboatError, TimedOut, WrongSystem
 from ..._wait import Backoff
-from .._ssh import Login, answers
+from .._ssh._client import Login
+from .._ssh._port import answers
 from . import _record
 from ._evidence import INSTALLED, RESCUE, UNKNOWN, Known, Look, Watch
 from ._record import Reboot, Record

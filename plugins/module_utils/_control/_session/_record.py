@@ -24,7 +24,8 @@ from urllib.parse import quote
 
 from ..._errors import BadInput, Busy
 from ..._wait import CLOCK, Backoff, Clock
-from .._ssh import HostKey, host_pattern, is_signed, sign
+from .._ssh._host_keys import HostKey, host_pattern
+from .._ssh._keys import is_signed, sign
 
 # A session's phases, in their order. Each says what was about to be done when it was written.
 ARMING = "arming"            # the provider's settings are being written

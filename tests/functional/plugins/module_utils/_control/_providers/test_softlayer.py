@@ -29,7 +29,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._control._provider
 )
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common, _record, _session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Login
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
     Busy,

@@ -138,7 +138,7 @@ def main():
     for provider, options in NOBODY.items():
         # Their libraries import much at the first call. They do so here, once, and not in each process.
         told = _entry.run("rescue_mode_info", {"provider": provider, "server": "none", "address": "127.0.0.1", "rescue_port": 1,
-                                                    "session_dir": "/nonexistent", **options}, True, str, SimulatedClock(Nothing()))
+                                               "session_dir": "/nonexistent", **options}, True, str, SimulatedClock(Nothing()))
         assert "failed for 60 s" in told["msg"], told
     gc.freeze()
     while line := read_line():

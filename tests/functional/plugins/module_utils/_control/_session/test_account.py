@@ -12,10 +12,10 @@ import threading
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._entry import SPECS, run
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh_dedicated
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _account
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._port import PortWatcher
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
 
@@ -101,7 +101,7 @@ def test_servers_that_do_not_answer_hold_up_no_calls(api, machine, look, monkeyp
             asked.set()
         return told
 
-    monkeypatch.setattr(_ssh.Probe, "wait", wait)
+    monkeypatch.setattr(PortWatcher, "wait", wait)
     monkeypatch.setattr(api, "answer", answer)
     servers = look()["servers"]
     assert [told["running"] for told in servers] == ["unknown"] * 5

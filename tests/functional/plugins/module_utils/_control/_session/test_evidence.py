@@ -20,12 +20,9 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session.
     Known,
     Watch,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import (
-    HostKey,
-    Login,
-    make_key_pair,
-    public_key_of,
-)
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Login
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._host_keys import HostKey
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._keys import make_key_pair, public_key_of
 from lifeboat_lab.waiting import until
 
 # One look at a real sshd
@@ -167,7 +164,7 @@ def test_a_failure_of_a_look_ahead_is_told_to_who_asks(monkeypatch, sshd):
     def broken(self):
         raise RuntimeError("It broke.")
 
-    monkeypatch.setattr(_evidence.Probe, "take", broken)
+    monkeypatch.setattr(_evidence.PortWatcher, "take", broken)
     ahead = ahead_of(sshd, [])
     with pytest.raises(RuntimeError, match="It broke"):
         ahead.look(10, Known())

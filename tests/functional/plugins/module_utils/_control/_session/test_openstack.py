@@ -11,14 +11,14 @@ import types
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _openstack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack import NOTE, OpenStack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common, _reboot
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Login
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import _port
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import TargetError
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.waiting import until
@@ -56,7 +56,7 @@ def web1(nova, nova_power, make_server, machine):
 @pytest.fixture
 def session(nova, web1, machine, tmp_path, monkeypatch, nobody):
     """Make sessions. These sshds take no password, so the key of the user is what lets in, where it does."""
-    monkeypatch.setattr(_ssh, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(_port, "FIRST_SECONDS", 0.05)
     monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
     for module in (_openstack, _reboot):
         monkeypatch.setattr(module, "Backoff", lambda first, longest, factor=2.0: Backoff(0.02, 0.1))

@@ -18,14 +18,14 @@ import types
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh_dedicated import OvhDedicated
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common, _reboot, _record
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._evidence import RESCUE, Ahead, Known, Watch
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder, Reboot, Record
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import HostKey, Login
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Client, Login
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._host_keys import HostKey
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
     Busy,
@@ -423,7 +423,7 @@ def test_killed_at_every_call_it_goes_on(world):
 def test_killed_around_a_soft_reboot(world, monkeypatch, wish, when):
     if wish == "leave":
         world.enter()
-    boots, real = len(world.machine.boots), _ssh.Client.soft_reboot
+    boots, real = len(world.machine.boots), Client.soft_reboot
 
     def mortal(self, user):
         if when == "after":
@@ -431,7 +431,7 @@ def test_killed_around_a_soft_reboot(world, monkeypatch, wish, when):
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(_ssh.Client, "soft_reboot", mortal)
+        patched.setattr(Client, "soft_reboot", mortal)
         getattr(world, wish)()
     result = getattr(world, wish)(soft_timeout=0.5)
     assert result["running"] == {"enter": "rescue", "leave": "installed"}[wish]

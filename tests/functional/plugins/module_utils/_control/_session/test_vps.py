@@ -13,14 +13,14 @@ import types
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _ssh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh_vps import OvhVps
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import Login
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import _port
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, LifeboatError, TimedOut
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 
@@ -42,7 +42,7 @@ def vps(api, machine):
 def session(api, vps, machine, tmp_path, monkeypatch):
     """Make sessions. These sshds take no password, so the key of the user is what lets in, where it does."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(_ssh, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(_port, "FIRST_SECONDS", 0.05)
     monkeypatch.setattr(_ovh, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
     monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
     credentials = {f"ovh_{name}": value for name, value in api.credential.client_arguments().items()}

@@ -15,10 +15,8 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session.
     Known,
     Look,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import (
-    Evidence,
-    HostKey,
-)
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Evidence
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._host_keys import HostKey
 
 DISK, FAMILIAR, PINNED, OTHER = (HostKey("ssh-ed25519", name) for name in (b"disk", b"familiar", b"pinned", b"other"))
 KNOWN = Known((DISK,), (FAMILIAR,), PINNED)

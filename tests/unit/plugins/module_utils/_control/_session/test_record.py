@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _record
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder, Reboot, Record
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import HostKey
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._host_keys import HostKey
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, Busy
 
 KEY = HostKey.from_line("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + 42 * "0")
