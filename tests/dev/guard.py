@@ -4,24 +4,26 @@
 
 """Ends steps whose runner is gone: a process of its own, for the runner may be killed without a warning.
 
-    python guard.py DIRECTORY...
+    python guard.py MARK DIRECTORY...
 
-Standard input has a line for each process group: +ID when it has begun, -ID when it has ended. At the end of it, those that have
-not ended are, and the directories are removed.
+A step is known by its environment, which has the run's mark. At the end of standard input those that are still there are ended, and
+the directories are removed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+MARK = "LIFEBOAT_RUN"
 PATIENCE = 30.0  # seconds for a process to tidy up
 
 
@@ -47,11 +49,24 @@ def _leads(group: int) -> bool:
         return False
 
 
+def steps_of(mark: str) -> set[int]:
+    """The sessions whose leader has this mark in its environment."""
+    found = set()
+    wanted = f"{MARK}={mark}".encode()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            pid = int(path.name)
+            if os.getsid(pid) == pid and wanted in (path / "environ").read_bytes().split(b"\0"):
+                found.add(pid)
+    return found
+
+
 class Guard:
     """The runner's end of it: a context manager. directories: what to remove if we are gone before it is left."""
 
     def __init__(self, *directories: Path):
-        self._process = subprocess.Popen([sys.executable, __file__, *map(str, directories)], stdin=subprocess.PIPE, bufsize=0,
+        self.mark = secrets.token_hex(8)
+        self._process = subprocess.Popen([sys.executable, __file__, self.mark, *map(str, directories)], stdin=subprocess.PIPE,
                                          stdout=subprocess.DEVNULL, start_new_session=True)
 
     def __enter__(self) -> Guard:
@@ -62,27 +77,19 @@ class Guard:
         self._process.kill()
         self._process.communicate()
 
-    def began(self, group: int) -> None:
-        self._tell(f"+{group}\n")
-
-    def ended(self, group: int) -> None:
-        self._tell(f"-{group}\n")
-
-    def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())  # one write(2), so that lanes do not mix theirs
+    def marked(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """The environment for a step."""
+        return {**environment, MARK: self.mark}
 
 
 def main() -> None:
     """Wait for the end of standard input."""
-    groups: set[int] = set()
-    for line in sys.stdin:
-        if line.startswith("+"):
-            groups.add(int(line[1:]))
-        else:
-            groups.discard(int(line[1:]))
-    end_groups(groups)
-    for directory in sys.argv[1:]:
+    mark, *directories = sys.argv[1:]
+    sys.stdin.read()
+    for _turn in range(3):  # one may just have been starting
+        end_groups(steps_of(mark))
+        time.sleep(0.1)
+    for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
 
 

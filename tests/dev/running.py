@@ -195,14 +195,13 @@ class Runner:
     def _run_command(self, command: list[str], step: Step, write: Callable[[str], None], limit: float) -> tuple[str | None, float]:
         """Run a command in a session of its own, so that its children can be ended too. Return the problem and the CPU seconds."""
         try:
-            process = subprocess.Popen(command, cwd=step.directory, env=step.env, start_new_session=True,
+            process = subprocess.Popen(command, cwd=step.directory, env=self._guard.marked(step.env), start_new_session=True,
                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except OSError as exc:
             return f"cannot run {command[0]}: {exc.strerror}", 0.0
         with self._changed:
             self._processes[process.pid] = process
             stopped = self._stopped
-            self._guard.began(process.pid)
         late = threading.Event()
 
         def end_late() -> None:
@@ -223,7 +222,6 @@ class Runner:
         timer.cancel()
         with self._changed:
             del self._processes[process.pid]
-            self._guard.ended(process.pid)
         cpu = usage.ru_utime + usage.ru_stime
         if late.is_set():
             return f"did not end within {step.limit:g} s", cpu
