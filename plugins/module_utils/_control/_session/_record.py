@@ -125,17 +125,18 @@ class Folder:
     """The folder of one server's session on the controller, 0700."""
 
     def __init__(self, base: str, provider: str, server: str):
-        # Two names must never share a folder, nor a folder the name of a lock. quote() makes no %-sign but of two digits.
-        safe = quote(server, safe="@")
+        # Two names must never share a folder, nor a folder the name of a lock. An =-sign stands before two hexadecimal digits only,
+        # but in these. A %-sign, before what stands for something else, ssh takes for that itself, in each path that it is given.
+        safe = quote(server, safe="@").replace("%", "=")
         if safe in ("", ".", ".."):
-            safe = f"%name{safe}"
+            safe = f"=name{safe}"
         if len(safe) > 200:
-            safe = f"%sha256-{hashlib.sha256(server.encode()).hexdigest()}"
+            safe = f"=sha256-{hashlib.sha256(server.encode()).hexdigest()}"
         self.path = os.path.join(os.path.expanduser(base), provider, safe)
         self.record_file = os.path.join(self.path, "session.json")
         self.known_hosts = os.path.join(self.path, "known_hosts")
         self.key_file = os.path.join(self.path, "id_ed25519")
-        self._lock_file = self.path + "%lock"
+        self._lock_file = self.path + "=lock"
 
     def load(self) -> Record | None:
         """The record, or None where there is no session."""

@@ -22,7 +22,8 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import Bad
 
 KEY = HostKey.from_line("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + 42 * "0")
 ODD = ["", ".", "..", "...", "../web1", "/etc", "a/b", "a_b", "a:b", "a%2Fb", "a b", "a\nb", "-rf", "~root", "web1", "web1.lock",
-       "web1%lock", "WEB1", "%name", "%name.", "zürich", 40 * "ü" + "/x", 40 * "ü" + ":x", 300 * "x", 300 * "y"]
+       "web1%lock", "web1=lock", "WEB1", "%name", "=name", "%name.", "=name.", "a=3Ab", "zürich",
+       40 * "ü" + "/x", 40 * "ü" + ":x", 300 * "x", 300 * "y"]
 
 
 def mode(path):
@@ -188,7 +189,7 @@ def test_a_lock_excludes_inside_a_process_and_survives_forgetting(folder, record
 
 def test_a_lock_leaves_nothing_where_no_session_is_open(tmp_path):
     folder = Folder(str(tmp_path), "ovh_dedicated", "web1")
-    lock = tmp_path / "ovh_dedicated" / "web1%lock"
+    lock = tmp_path / "ovh_dedicated" / "web1=lock"
     with folder.locked(1, print):
         assert lock.exists()
     assert not lock.exists()
