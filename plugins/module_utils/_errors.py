@@ -95,6 +95,12 @@ class LoginRefused(LifeboatError):
     code = "login_refused"
 
 
+class BrokeOff(LifeboatError):
+    """A connection ended before what was wanted of it."""
+
+    code = "broke_off"
+
+
 class TargetError(LifeboatError):
     """The installed system cannot be found, mounted, changed or left."""
 

@@ -13,8 +13,8 @@ import uuid
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _openstack
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack import DISK, NOTE, OpenStack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _calls
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack._provider import DISK, NOTE, OpenStack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, NotAllowed, NotFound
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Backoff
 from lifeboat_lab.waiting import until
@@ -25,7 +25,7 @@ pytest_plugins = "lifeboat_lab.nova.fixtures"
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, nobody):
     """No credentials of the person who runs the tests."""
-    monkeypatch.setattr(_openstack, "Backoff", lambda first, longest, factor: Backoff(0.1, 0.5))
+    monkeypatch.setattr(_calls, "Backoff", lambda first, longest, factor: Backoff(0.1, 0.5))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def log_in(nova):
 
     yield make
     for one in made:
-        one._connection.close()
+        one._client.connection.close()
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_token_that_was_revoked_is_replaced(make_server, log_in, admin):
     make_server()
     provider = log_in("member")
     provider.read_server("web1")
-    session = provider._connection.session
+    session = provider._client.connection.session
     old = session.get_token()
     admin.session.delete(f"{admin.session.auth.auth_url}/auth/tokens", headers={"X-Subject-Token": old})
     # Services remember a token for minutes, keystone does not.

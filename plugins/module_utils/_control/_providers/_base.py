@@ -13,13 +13,26 @@ from __future__ import annotations
 import abc
 import typing as t
 
-from ..._errors import BadInput, LifeboatError, NotFound
+from ..._errors import BadInput, LifeboatError, NotFound, ProviderError
 from ..._wait import CLOCK, Clock
 
 HARDDISK = "harddisk"
 RESCUE = "rescue"
 POWEROFF = "poweroff"
 OTHER = "other"
+
+# States of a job that has not ended. In the first of them it has not begun, so nothing was rebooted.
+QUEUED = "queued"
+OPEN = (QUEUED, "running")
+
+
+class Refused(ProviderError):
+    """The provider will not do that as things stand: a wrong value, or another job is at work on the server.
+
+    conflict: whether it said that it is the latter; else it may be both.
+    """
+
+    conflict = False
 
 
 class Facts(t.NamedTuple):
@@ -35,7 +48,9 @@ class Facts(t.NamedTuple):
         one all the time), `console`.
     tells_armed: the API says what boots next.
     settings: names of the server's settings that entering may change and leaving restores.
+    boots_by: names of those of them that say what boots. lets_in_by: of those that say whom the rescue system lets in.
     rights: what the credentials must be allowed to do, in the provider's own words.
+    lag: for so many seconds its lists and states may be those from before a request.
     """
 
     name: str
@@ -46,6 +61,9 @@ class Facts(t.NamedTuple):
     tells_armed: bool
     settings: tuple[str, ...]
     rights: tuple[str, ...]
+    boots_by: tuple[str, ...] = ()
+    lets_in_by: tuple[str, ...] = ()
+    lag: float = 0.0
 
 
 class BootOption(t.NamedTuple):
@@ -74,7 +92,10 @@ class Server(t.NamedTuple):
 
 
 class Task(t.NamedTuple):
-    """A job of the provider. state: `running`, `done`, `failed` or `unknown` (gone, or not readable)."""
+    """A job of the provider.
+
+    state: `queued` (it has not begun, so nothing was rebooted), `running`, `done`, `failed` or `unknown` (gone, or not readable).
+    """
 
     id: str
     state: str
@@ -101,6 +122,10 @@ class Provider(abc.ABC):
     facts: Facts
     # By which it waits.
     clock: Clock = CLOCK
+    # A call that failed on the way is tried again for so many seconds.
+    patience = 60.0
+    # Takes a clause for people, while that goes on.
+    notice: t.Callable[[str], None] = staticmethod(lambda text: None)
 
     # -- what each provider must say
 
@@ -130,22 +155,6 @@ class Provider(abc.ABC):
                 return option
         raise NotFound(f"{name} has no boot option {option_id!r}.", todo="See what it has with lifeboat.rescue.rescue_mode_info.")
 
-    @abc.abstractmethod
-    def write_settings(self, name: str, changes: t.Mapping[str, t.Any]) -> None:
-        """Change settings. Safe to repeat."""
-
-    @abc.abstractmethod
-    def rescue_settings(self, server: Server, option: BootOption, public_key: str | None,
-                        options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        """What the settings must be while armed; only those that differ need to be written.
-
-        options: the options of rescue_mode that a provider may serve (`rescue_mail`, `hold_interventions`).
-        """
-
-    @abc.abstractmethod
-    def boot_settings(self, option: BootOption) -> dict[str, t.Any]:
-        """The settings that make a boot option the next one."""
-
     def armed_key(self, server: Server) -> str | None:
         """The public key that the rescue system is set to let in, or None where there is none or none can be told."""
         return None
@@ -155,12 +164,11 @@ class Provider(abc.ABC):
         return dict(server.settings)
 
     @abc.abstractmethod
-    def same_setting(self, setting: str, one: t.Any, other: t.Any) -> bool:
-        """Whether two values of a setting mean the same to the provider."""
+    def reboot_mark(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
+        """A mark taken before a reboot is asked for, by which reboot_hard() knows its own. JSON data.
 
-    @abc.abstractmethod
-    def reboot_mark(self, name: str) -> t.Any:
-        """A mark taken before a reboot is asked for, by which reboot_hard() knows its own. JSON data."""
+        known: ids of jobs from before, which a list that lags may not show yet.
+        """
 
     @abc.abstractmethod
     def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
@@ -177,11 +185,32 @@ class Provider(abc.ABC):
     def unfinished_tasks(self, name: str) -> list[Task]:
         """Jobs under way that a reboot would collide with."""
 
-    @abc.abstractmethod
-    def rescue_rank(self, option: BootOption) -> int | None:
-        """How good a rescue system this boot option is for our work: 0 is best, None is none at all."""
-
     # -- what has a default
+
+    def rescue_rank(self, option: BootOption) -> int | None:
+        """How good a rescue system this boot option is for our work: 0 is best, None is none at all. Default: each is the best."""
+        return 0 if option.kind == RESCUE and not self.is_windows(option) else None
+
+    def rescue_settings(self, server: Server, option: BootOption, public_key: str | None,
+                        options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """What the settings must be while armed; only those that differ need to be written. Default: those of boot_settings().
+
+        options: the options of rescue_mode that a provider may serve (`rescue_mail`, `hold_interventions`).
+        """
+        return self.boot_settings(option)
+
+    def boot_settings(self, option: BootOption) -> dict[str, t.Any]:
+        """The settings that make a boot option the next one. Default: none does, because switch() takes it."""
+        return {}
+
+    def same_setting(self, setting: str, one: t.Any, other: t.Any) -> bool:
+        """Whether two values of a setting mean the same to the provider. Default: whether they are equal."""
+        return bool(one == other)
+
+    def write_settings(self, name: str, changes: t.Mapping[str, t.Any]) -> None:
+        """Change settings. Safe to repeat. Default: there are none."""
+        if changes:
+            raise BadInput(f"{self.facts.name} has no settings that could be changed: {', '.join(sorted(changes))}.")
 
     def switch(self, name: str, option: BootOption, mark: t.Any, asked_before: bool = False, password: str | None = None) -> Task:
         """Have a boot option run: set it and reboot in one, at most once since the mark was taken.
@@ -210,9 +239,17 @@ class Provider(abc.ABC):
         """Since when, and by whose wish, a server is in rescue, as far as the provider knows."""
         return Origin()
 
+    def denied_words(self) -> str | None:
+        """What these credentials could not read of a password, in sentences, or None."""
+        return None
+
     def login_words(self, name: str, option: BootOption) -> str | None:
         """What a log-in to this rescue system waits for, and what to do where it does not come, in sentences; None for nothing."""
         return None
+
+    def is_local(self) -> bool:
+        """Whether the API is at a loopback address of this machine, as that of a lab is; then its servers may be, too."""
+        return False
 
     def console_url(self, name: str) -> str | None:
         """Where a person can look at the screen, or None."""

@@ -15,10 +15,10 @@ import typing as t
 from ..._errors import BadInput
 from ..._wait import CLOCK, Clock
 from ._base import Provider
-from ._openstack import OpenStack
-from ._ovh_dedicated import OvhDedicated
-from ._ovh_vps import OvhVps
-from ._softlayer import SoftLayerProvider
+from ._openstack._provider import OpenStack
+from ._ovh._dedicated import OvhDedicated
+from ._ovh._vps import OvhVps
+from ._softlayer._provider import SoftLayerProvider
 
 PROVIDERS: dict[str, t.Callable[[t.Mapping[str, t.Any]], Provider]] = {
     "openstack": OpenStack,

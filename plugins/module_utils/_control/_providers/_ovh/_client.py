@@ -14,12 +14,14 @@ from urllib.parse import quote
 
 from ansible.module_utils.basic import missing_required_lib
 
-from ..._errors import BadInput, MissingLibrary, NotAllowed, NotFound, ProviderError
-from ..._wait import Backoff
-from ._base import Credentials, Provider, Task
+from ...._errors import BadInput, Busy, MissingLibrary, NotAllowed, NotFound, ProviderError
+from .._base import Credentials, Provider, Refused, Task
+from .._calls import Passing, at_most_once, is_loopback, passes, passing, repeated
 
 # A thing that was not found so many times is believed not to be there.
 MOST_MISSES = 3
+# For so long a list of tasks may not show a new one, nor its id lead to it. Nobody has told how long; 2 to 3 s have been seen.
+LIST_SECONDS = 15.0
 HISTORY = "/me/notification/email/history"
 _SECRET_LINK = re.compile(r"secret/#/?\?id=([0-9a-fA-F-]{36})")
 # Subjects and wording differ by language, and old mails hold the password itself.
@@ -29,15 +31,6 @@ _USER_LINE = re.compile(r"(?:user|utilisateur|usuario|benutzer\w*|u\S+ytkownik|u
 
 _CHECK_LOG_IN = "Check ovh_application_key, ovh_application_secret and ovh_consumer_key, OVH_* in the environment, or ovh.conf, and that " \
                 "they are of this ovh_endpoint. A consumer key may have expired or not be confirmed yet."
-
-
-class Refused(ProviderError):
-    """The API will not do that as things stand: a wrong value, or another job is at work on the server.
-
-    conflict: whether it said so by 409, which means the latter; 400 may mean both.
-    """
-
-    conflict = False
 
 
 class Ovh(Provider):
@@ -50,9 +43,6 @@ class Ovh(Provider):
     kind: str
     tasks: str
 
-    # A call that failed on the way is tried again for so long. OVH's Terraform provider gives a task five minutes.
-    patience = 60.0
-
     def __init__(self, params: t.Mapping[str, t.Any]):
         """params: the options `ovh_*`; what is absent comes from OVH_* and ovh.conf, as in OVH's client."""
         try:
@@ -60,6 +50,10 @@ class Ovh(Provider):
         except ImportError as exc:
             raise MissingLibrary(missing_required_lib("ovh", url="https://pypi.org/project/ovh/")) from exc
         self._ovh = ovh
+        # When this process was told of a task, by its id.
+        self._begun: dict[str, float] = {}
+        # What was refused when a password was looked for, in the order in which it was, each once.
+        self._denied: dict[str, None] = {}
         endpoint = params.get("ovh_endpoint")
         given = {name: params.get(f"ovh_{name}") for name in
                  ("application_key", "application_secret", "consumer_key", "client_id", "client_secret", "config_file")}
@@ -86,7 +80,11 @@ class Ovh(Provider):
         if endpoint and "://" in endpoint:
             # The client takes names only. A URL (a proxy, a lab) becomes a name of its own.
             ovh.client.ENDPOINTS[endpoint] = endpoint.rstrip("/")
-        return ovh.Client(endpoint=endpoint, timeout=30, **given)
+        client = ovh.Client(endpoint=endpoint, timeout=30, **given)
+        if client._application_key and not client._consumer_key:
+            raise BadInput("The OVH credentials are not complete: ovh_consumer_key is not given.",
+                           todo="Give it as an option, as OVH_CONSUMER_KEY in the environment, or in ovh.conf.")
+        return client
 
     # -- calls
 
@@ -97,19 +95,17 @@ class Ovh(Provider):
         inner = exc.args[1] if len(exc.args) > 1 and isinstance(exc.args[1], BaseException) else None
         return (f"{text} ({type(inner).__name__})" if inner else text) + "."
 
-    def _transient(self, exc: Exception) -> bool:
-        """True for what passes: the connection broke, a proxy answered, the API had a fault or had enough."""
-        errors = self._ovh.exceptions
-        if isinstance(exc, (errors.HTTPError, errors.InvalidResponse)):
-            return True
-        status = getattr(getattr(exc, "response", None), "status_code", None)
-        return status is not None and (status == 429 or status >= 500)
-
     def _try(self, method: str, path: str, need_auth: bool = True, **body: t.Any) -> t.Any:
         """One call, not repeated. What will not pass by itself becomes one of our exceptions."""
         errors = self._ovh.exceptions
         try:
-            return getattr(self._client, method)(path, _need_auth=need_auth, **body)
+            answer = getattr(self._client, method)(path, _need_auth=need_auth, **body)
+            if answer is None and method in ("get", "post"):
+                raise Passing(f"it answered nothing to {method.upper()} {path}.")
+            return answer
+        except (TypeError, ValueError) as exc:
+            # The client asks for the API's time first, which must be a number.
+            raise Passing(f"what it answered to {method.upper()} {path} cannot be read.") from exc
         except AttributeError as exc:
             # The client takes each refusal for an object, and some, of what stands in front of the API, are none.
             raise NotAllowed(f"The OVH API refused {method.upper()} {path}, in words that OVH's client cannot read.",
@@ -128,15 +124,19 @@ class Ovh(Provider):
             if "Invalid signature" in str(exc):
                 raise NotAllowed(f"The OVH credentials are not valid: {self._text(exc)}",
                                  todo=f"{_CHECK_LOG_IN} It is the secret that signs.") from exc
+            is_conflict = isinstance(exc, errors.ResourceConflictError)
             refused = Refused(f"OVH refused {method.upper()} {path}: {self._text(exc)}",
-                              todo="Another job may be at work on the server: look at its tasks in OVH's control panel, and run this "
-                                   "again when it has ended.")
-            refused.conflict = isinstance(exc, errors.ResourceConflictError)
+                              todo="Another job is at work on the server: look at its tasks in OVH's control panel, and run this again "
+                                   "when it has ended." if is_conflict else
+                                   "If that does not say why: look whether another job is at work on the server, in OVH's control panel.")
+            refused.conflict = is_conflict
             raise refused from exc
         except errors.APIError as exc:
-            if self._transient(exc):
-                raise
-            if getattr(getattr(exc, "response", None), "status_code", None) in (401, 403):
+            response = getattr(exc, "response", None)
+            status = getattr(response, "status_code", None)
+            if isinstance(exc, (errors.HTTPError, errors.InvalidResponse)) or passes(status):
+                raise passing(self._text(exc), response) from exc
+            if status in (401, 403):
                 raise NotAllowed(f"The OVH API refused {method.upper()} {path}: {self._text(exc)}",
                                  todo=f"{_CHECK_LOG_IN} It needs: {', '.join(self.facts.rights)}.") from exc
             raise ProviderError(f"OVH refused {method.upper()} {path}: {self._text(exc)}",
@@ -144,62 +144,63 @@ class Ovh(Provider):
 
     def _call(self, method: str, path: str, need_auth: bool = True, **body: t.Any) -> t.Any:
         """One call that is safe to repeat, repeated while its failure is one that passes."""
-        last: list[Exception] = []
         misses = 0
 
-        def look() -> tuple[t.Any] | None:
+        def call() -> t.Any:
             nonlocal misses
             try:
-                return (self._try(method, path, need_auth, **body),)
+                return self._try(method, path, need_auth, **body)
             except NotFound as exc:
                 # The API answers so now and then for what is there, as OVH's Terraform provider knows too.
                 misses += 1
                 if misses == MOST_MISSES:
                     raise
-                last[:] = [exc]
-            except self._ovh.exceptions.APIError as exc:
-                last[:] = [exc]
-            return None
+                raise Passing(exc.what) from exc
 
-        def late() -> Exception:
-            return ProviderError(f"The OVH API failed for {self.patience:g} s at {method.upper()} {path}: {self._text(last[0])}",
+        def late(last: Passing) -> Exception:
+            return ProviderError(f"The OVH API failed for {self.patience:g} s at {method.upper()} {path}: {last.what}",
                                  todo="Try again later; https://bare-metal-servers.status-ovhcloud.com/ tells of outages.")
 
-        return self.clock.wait(self.patience, Backoff(0.5, 8.0, 2.0)).until(look, late)[0]
+        return repeated(self, call, late)
 
-    def _once(self, ask: t.Callable[[], Task], asked: t.Callable[[], Task | None], unsure: list[bool], what: str) -> Task:
-        """Ask for what must not be done twice, until one answer came or the job is seen.
+    def once(self, ask: t.Callable[[], Task], asked: t.Callable[[], Task | None], unsure: list[bool], what: str) -> Task:
+        """Ask for what must not be done twice; see at_most_once(). what: for the error, after "when asked"."""
+        refused: list[Refused] = []
 
-        ask: one call by _try(). asked: the job of a call whose answer was lost, or None. unsure: its one item says whether
-        there may have been such a call, also afterwards. what: for the error, after "when asked".
-        """
-        last: list[Exception] = []
-
-        def look() -> Task | None:
-            if unsure[0]:
-                # Whether the call arrived is not known. The list of tasks tells, and keeps us from asking twice.
-                task = asked()
-                if task is not None:
-                    return task
+        def ask_once() -> Task | None:
+            refused.clear()
             try:
-                return ask()
-            except (NotFound, self._ovh.exceptions.APIError) as exc:
-                last[:] = [exc]
-                unsure[0] = True
-                return None
+                task = ask()
+            except Refused as exc:
+                if not exc.conflict:
+                    raise
+                # A task is open, of which the list may not know yet. It may be ours.
+                refused.append(exc)
+                return asked()
+            except NotFound as exc:
+                raise Passing(exc.what) from exc
+            self._begun[task.id] = self.clock.monotonic()
+            return task
 
-        def late() -> Exception:
-            return ProviderError(f"The OVH API failed for {self.patience:g} s when asked {what}: {self._text(last[0])}",
+        def late(last: Passing | None) -> Exception:
+            if refused:
+                return Busy(f"OVH could not be asked {what} for {self.patience:g} s: {refused[0].what}",
+                            todo="Wait until its tasks have ended, or cancel them in OVH's control panel. Then run this again.")
+            why = last.what if last else "its list of tasks shows none."
+            return ProviderError(f"The OVH API failed for {self.patience:g} s when asked {what}: {why}",
                                  state="Whether a request arrived is not known.",
                                  todo="Run this again later: it looks for that first, and asks again only where none arrived.")
 
-        return t.cast(Task, self.clock.wait(self.patience, Backoff(1.0, 8.0, 2.0)).until(look, late))
+        return at_most_once(self, self.facts.lag, ask_once, asked, unsure, late)
 
     def _path(self, name: str, *rest: t.Any) -> str:
         # The client signs and sends the path as it is.
         return "/".join([self.root, quote(name, safe=""), *(quote(str(part), safe="") for part in rest)])
 
     # -- servers and tasks
+
+    def is_local(self) -> bool:
+        return is_loopback(self._client._endpoint)
 
     def list_servers(self) -> list[str]:
         return sorted(self._call("get", self.root))
@@ -226,9 +227,11 @@ class Ovh(Provider):
     def read_task(self, name: str, task_id: str) -> Task:
         try:
             return self._task(self._try("get", self._path(name, self.tasks, task_id)))
-        except (NotFound, self._ovh.exceptions.APIError) as exc:
+        except ProviderError as exc:
+            if self.clock.monotonic() < self._begun.get(str(task_id), float("-inf")) + self.facts.lag:
+                return Task(id=str(task_id), state="queued", text="not shown yet")
             # Old tasks are purged, and the API answers 404 and 500 now and then: no evidence, either way.
-            return Task(id=str(task_id), state="unknown", text=f"not readable: {self._text(exc)}")
+            return Task(id=str(task_id), state="unknown", text=f"not readable: {exc.what}")
 
     def _check_rules(self, needed: t.Iterable[tuple[str, str]]) -> None:
         """Raise NotAllowed where the consumer key's rules lack one of the calls (method, path)."""
@@ -253,14 +256,24 @@ class Ovh(Provider):
     def _retrieve(self, secret_id: str) -> str | None:
         try:
             return self._call("post", "/secret/retrieve", need_auth=False, id=secret_id)["secret"]
-        except (NotAllowed, ProviderError):
+        except ProviderError as exc:
+            self._note_denied(exc)
             return None
 
     def _mail_ids(self) -> list[int]:
         try:
             return self._call("get", HISTORY)
-        except (NotAllowed, ProviderError):
+        except ProviderError as exc:
+            self._note_denied(exc)
             return []
+
+    def _note_denied(self, exc: ProviderError) -> None:
+        if isinstance(exc, NotAllowed):
+            self._denied[exc.what] = None
+
+    def denied_words(self) -> str | None:
+        """What these credentials could not read of a password, in sentences, or None."""
+        return f"No password could be read: {' '.join(self._denied)} It needs: {', '.join(self.facts.rights)}." if self._denied else None
 
     def _mailed_credentials(self, name: str, mark: t.Any) -> Credentials | None:
         """What the newest mail tells that is about this server and newer than the mark {"mails": its id}."""
@@ -269,7 +282,8 @@ class Ovh(Provider):
         for mail_id in sorted((i for i in self._mail_ids() if i > mark["mails"]), reverse=True):
             try:
                 mail = self._call("get", f"{HISTORY}/{mail_id}")
-            except (NotAllowed, ProviderError):
+            except ProviderError as exc:
+                self._note_denied(exc)
                 continue
             body = html.unescape(re.sub(r"<br\s*/?>", "\n", mail.get("body") or ""))
             if not named.search(f"{mail.get('subject') or ''}\n{body}"):

@@ -13,10 +13,10 @@ import hashlib
 import re
 import typing as t
 
-from ..._errors import NotAllowed, ProviderError
-from .._ssh._keys import SESSION_KEY_COMMENT
-from ._base import HARDDISK, OTHER, POWEROFF, RESCUE, BootOption, Credentials, Facts, Server, Task
-from ._ovh import Ovh
+from ...._errors import ProviderError
+from ..._ssh._keys import SESSION_KEY_COMMENT
+from .._base import HARDDISK, OPEN, OTHER, POWEROFF, RESCUE, BootOption, Credentials, Facts, Server, Task
+from ._client import LIST_SECONDS, Ovh
 
 RIGHTS = (
     "GET /dedicated/server",
@@ -29,7 +29,7 @@ WINDOWS = ("WinRescue", "rescue-customer-windows")
 # The kinds of access that can be one to a rescue system, of Linux and of Windows.
 ACCESSES = ("SSH", "RDP")
 _KINDS = {"harddisk": HARDDISK, "rescue": RESCUE, "power": POWEROFF}
-_TASK_STATES = {"init": "running", "todo": "running", "doing": "running", "done": "done",
+_TASK_STATES = {"init": "queued", "todo": "queued", "doing": "running", "done": "done",
                 "cancelled": "failed", "customerError": "failed", "ovhError": "failed"}
 
 
@@ -49,6 +49,9 @@ class OvhDedicated(Ovh):
         tells_armed=True,
         settings=("bootId", "rescueSshKey", "rescueMail", "monitoring", "noIntervention"),
         rights=RIGHTS,
+        lag=LIST_SECONDS,
+        boots_by=("bootId",),
+        lets_in_by=("rescueSshKey",),
     )
     root = "/dedicated/server"
     kind = "dedicated server"
@@ -58,12 +61,13 @@ class OvhDedicated(Ovh):
 
     def read_server(self, name: str) -> Server:
         data = self._read(name)
-        settings = {setting: data.get(setting) for setting in self.facts.settings}
-        boot_id = settings["bootId"]
+        # One that is not shown is unknown, and not empty.
+        settings = {setting: data[setting] for setting in self.facts.settings if setting in data}
+        boot_id = settings.get("bootId")
         if boot_id is not None:
             # Where it is shown as text, it is written as a number all the same.
             settings["bootId"] = int(boot_id)
-        return Server(name=name, address=data["ip"], boot=None if boot_id is None else str(boot_id), settings=settings)
+        return Server(name=name, address=data.get("ip") or "", boot=None if boot_id is None else str(boot_id), settings=settings)
 
     def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
         types = {value: key for key, value in _KINDS.items()}
@@ -108,8 +112,9 @@ class OvhDedicated(Ovh):
 
     def restorable_settings(self, server: Server) -> dict[str, t.Any]:
         settings = dict(server.settings)
-        if server.boot is not None and self.boot_option(server.name, server.boot).kind == RESCUE:
-            # Somebody left it armed. Leaving means the hard disk, not yet another rescue.
+        if server.boot is None or self.boot_option(server.name, server.boot).kind == RESCUE:
+            # Nobody ever set it, which the API does not take back; or somebody left it armed. Leaving means the hard disk, not yet
+            # another rescue.
             settings.update(self.boot_settings(self.choose(server.name, "harddisk")))
         if SESSION_KEY_COMMENT in (settings.get("rescueSshKey") or ""):
             # Left by a session whose record is lost.
@@ -129,17 +134,17 @@ class OvhDedicated(Ovh):
         body: dict[str, t.Any] = {key: empty.get(key) if value is None else value for key, value in changes.items()}
         self._call("put", self._path(name), **body)
 
-    def reboot_mark(self, name: str) -> t.Any:
-        """The ids of the reboots that the API still knows."""
-        return self._reboot_task_ids(name)
+    def reboot_mark(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
+        """The ids of the reboots that the API still knows, and of those that it need not show yet, as text."""
+        return sorted({*map(str, self._reboot_task_ids(name)), *filter(str.isdigit, known)})
 
     def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
         def asked() -> Task | None:
-            new = sorted(set(self._reboot_task_ids(name)) - set(mark))
-            return self.read_task(name, str(new[-1])) if new else None
+            new = {int(task_id) for task_id in self._reboot_task_ids(name)} - {int(task_id) for task_id in mark}
+            return self.read_task(name, str(max(new))) if new else None
 
-        return self._once(lambda: self._task(self._try("post", self._path(name, "reboot"))), asked, [asked_before],
-                          f"to reboot {name}")
+        return self.once(lambda: self._task(self._try("post", self._path(name, "reboot"))), asked, [asked_before],
+                         f"to reboot {name}")
 
     def _reboot_task_ids(self, name: str) -> list[int]:
         return self._call("get", self._path(name, "task"), function="hardReboot")
@@ -155,7 +160,7 @@ class OvhDedicated(Ovh):
         for status in ("init", "todo", "doing"):
             ids += self._call("get", self._path(name, "task"), status=status)
         tasks = [self.read_task(name, str(task_id)) for task_id in sorted(set(ids))]
-        return [task for task in tasks if task.state == "running"]
+        return [task for task in tasks if task.state in OPEN]
 
     def check_rights(self, name: str) -> None:
         self._check_rules((("PUT", self._path(name)), ("POST", self._path(name, "reboot")), ("GET", self._path(name, "task")),
@@ -181,6 +186,12 @@ class OvhDedicated(Ovh):
     def _secrets(self, name: str) -> list[dict[str, t.Any]]:
         try:
             accesses = self._call("post", self._path(name, "authenticationSecret"))
-        except (NotAllowed, ProviderError):
+        except ProviderError as exc:
+            self._note_denied(exc)
             return []
         return [access for access in accesses or [] if access.get("type") in ACCESSES and access.get("password")]
+
+    def login_words(self, name: str, option: BootOption) -> str | None:
+        return self.denied_words() or (
+            "The password of its rescue system is a secret of the API, or comes by mail to the OVH account. Look into the mails of the "
+            "account in OVH's control panel.")

@@ -13,10 +13,10 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
-from ..._errors import Busy, NotAllowed, NotFound, TimedOut
-from ..._wait import Backoff
-from ._base import HARDDISK, RESCUE, BootOption, Credentials, Facts, Server, Task
-from ._ovh import HISTORY, Ovh, Refused
+from ...._errors import Busy, NotAllowed, ProviderError, TimedOut
+from ...._wait import Backoff
+from .._base import HARDDISK, OPEN, RESCUE, BootOption, Credentials, Facts, Refused, Server, Task
+from ._client import HISTORY, LIST_SECONDS, Ovh
 
 RIGHTS = (
     "GET /vps",
@@ -31,11 +31,13 @@ _OPTIONS = (
     BootOption("local", HARDDISK, "local", "The VPS's own disk"),
     BootOption("rescue", RESCUE, "rescue", "OVH's rescue system for VPS"),
 )
-_TASK_STATES = {"todo": "running", "doing": "running", "paused": "running", "waitingAck": "running", "done": "done",
+_TASK_STATES = {"todo": "queued", "doing": "running", "paused": "running", "waitingAck": "queued", "done": "done",
                 "blocked": "failed", "cancelled": "failed", "error": "failed"}
 _RUNNING = ("todo", "doing", "paused", "waitingAck")
 # A "task" that stands for the mode itself, where the API shows none or shows it no more.
 _MODE_TASK = "netbootMode="
+# So many PUTs that are answered with success and not applied are enough.
+MOST_PUTS = 3
 
 
 class OvhVps(Ovh):
@@ -53,6 +55,7 @@ class OvhVps(Ovh):
         tells_armed=True,
         settings=("netbootMode",),
         rights=RIGHTS,
+        lag=LIST_SECONDS,
     )
     root = "/vps"
     kind = "VPS"
@@ -60,8 +63,6 @@ class OvhVps(Ovh):
 
     # How long another task is waited for before a reboot. OVH's panel says that one into rescue takes three minutes.
     busy_patience = 300.0
-    # How long the task that a PUT has made is looked for.
-    task_patience = 10.0
 
     def __init__(self, params: t.Mapping[str, t.Any]):
         super().__init__(params)
@@ -81,8 +82,20 @@ class OvhVps(Ovh):
         self._passive[name] = (data.get("offerType"), (data.get("model") or {}).get("version")) == ("cloud", "2014v1")
         return data
 
-    def _mode(self, name: str) -> str:
+    def mode(self, name: str) -> str:
+        """The mode that the API shows."""
         return t.cast(str, self._vps(name)["netbootMode"])
+
+    def is_passive(self, name: str) -> bool:
+        """Whether setting the mode reboots nothing. The VPS was read before."""
+        return self._passive[name]
+
+    def ask(self, name: str, mode: str | None, now: str) -> Task:
+        """Ask for a reboot, not repeated. now: the mode that is set."""
+        if mode is None or mode == now:
+            return self._task(self._try("post", self._path(name, "reboot")))
+        self._try("put", self._path(name), netbootMode=mode)
+        return self.mode_task(mode, now)
 
     def _address(self, name: str) -> str:
         """The primary address, IPv4 where there is one. Asked for once."""
@@ -98,13 +111,6 @@ class OvhVps(Ovh):
     def boot_options(self, name: str, kind: str | None = None) -> list[BootOption]:
         return [option for option in _OPTIONS if kind in (None, option.kind)]
 
-    def rescue_rank(self, option: BootOption) -> int | None:
-        return 0 if option.kind == RESCUE else None
-
-    def rescue_settings(self, server: Server, option: BootOption, public_key: str | None,
-                        options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        return self.boot_settings(option)
-
     def boot_settings(self, option: BootOption) -> dict[str, t.Any]:
         return {"netbootMode": option.id}
 
@@ -112,18 +118,16 @@ class OvhVps(Ovh):
         # Leaving means the disk, also where somebody left it in rescue.
         return {**server.settings, "netbootMode": "local"}
 
-    def same_setting(self, setting: str, one: t.Any, other: t.Any) -> bool:
-        return bool(one == other)
-
     def write_settings(self, name: str, changes: t.Mapping[str, t.Any]) -> None:
         # Whoever changes netbootMode by this reboots the VPS; switch() does so knowing of it.
         self._call("put", self._path(name), **changes)
 
     # -- rebooting
 
-    def reboot_mark(self, name: str) -> t.Any:
-        """{"tasks": the ids of the tasks that the API still knows, "mode": the netboot mode that it shows}."""
-        return {"tasks": self._call("get", self._path(name, "tasks")), "mode": self._mode(name)}
+    def reboot_mark(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
+        """{"tasks": the ids of the tasks that the API still knows, or need not show yet, "mode": the netboot mode that it shows}."""
+        listed = [*self._call("get", self._path(name, "tasks")), *filter(str.isdigit, known)]
+        return {"tasks": sorted({int(task_id) for task_id in listed}), "mode": self.mode(name)}
 
     def switch(self, name: str, option: BootOption, mark: t.Any, asked_before: bool = False, password: str | None = None) -> Task:
         return self._reboot(name, option.id, mark, asked_before)
@@ -133,91 +137,36 @@ class OvhVps(Ovh):
 
     def _reboot(self, name: str, mode: str | None, mark: t.Any, asked_before: bool) -> Task:
         """Reboot into a mode, or (None) into the one that is set, at most once since the mark was taken."""
-        what = f"to reboot {name}" + (f" into the mode {mode}" if mode else "")
-        unsure = [asked_before]
-        was, why, waited, written = mark["mode"], "", False, False
-
-        def correct(now: str) -> None:
-            nonlocal was
-            if now != was and (waited or not unsure[0]) and self._new_task(name, mark, "setNetboot") is None:
-                # A task from before the mark changed it. Its reboot was not enough, or nobody would ask for another.
-                was = now
-
-        def switched(now: str) -> Task | None:
-            # It was another one before, so it was asked for since the mark, and its reboot came with it.
-            if mode is not None and was != mode == now and not self._passive[name]:
-                return self._mode_task(mode, now)
-            return None
-
-        def asked() -> Task | None:
-            now = self._mode(name)
-            correct(now)
-            if mode is None or self._passive[name]:
-                types: tuple[str, ...] = ("rebootVm",)
-            else:
-                # Where the mode was right at the mark and an older task changed it since, a PUT was due nevertheless.
-                types = ("setNetboot",) if was != mode else ("rebootVm", "setNetboot")
-            return self._new_task(name, mark, *types) or switched(now)
-
-        def ask(now: str) -> Task:
-            if mode is None or mode == now:
-                return self._task(self._try("post", self._path(name, "reboot")))
-            self._try("put", self._path(name), netbootMode=mode)
-            return self._mode_task(mode, now)
-
-        def look() -> Task | None:
-            nonlocal why, waited, written
-            done = asked() if unsure[0] else None
-            if done is not None:
-                return done
-            running = self._listed(name, _RUNNING)
-            if running:
-                why = f"{', '.join(task.text for task in running)}."
-                waited = waited or any(int(task.id) in mark["tasks"] for task in running)
-                return None
-            now = self._mode(name)
-            correct(now)
-            waited = False
-            done = switched(now)
-            if done is not None:
-                return done
-            if self._passive[name] and mode is not None and mode != now:
-                if not written:
-                    self.write_settings(name, {"netbootMode": mode})
-                    written = True
-                why = f"it has not taken the mode {mode}."
-                return None
-            try:
-                return self._once(lambda: ask(now), asked, unsure, what)
-            except Refused as exc:
-                # It says so while another task runs, of which the list may not know yet or not any more.
-                if not exc.conflict and not self._listed(name, _RUNNING):
-                    raise
-                why = exc.what
-                return None
-
-        def late() -> Exception:
-            return Busy(f"OVH could not be asked {what} for {self.busy_patience:g} s: {why}",
-                        todo="Wait until its tasks have ended, or cancel them in OVH's control panel. Then run this again.")
-
-        task: Task = self.clock.wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(look, late)
-        return self._task_of_put(name, mark, task) if task.id.startswith(_MODE_TASK) and task.state == "running" else task
+        request = _Request(self, name, mode, mark, asked_before)
+        for _turn in range(MOST_PUTS):
+            task: Task = self.clock.wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(request.look, request.late)
+            if task.id.startswith(_MODE_TASK) and task.state == "running":
+                stand_in, task = task, self._task_of_put(name, mark, task)
+                if task is stand_in:
+                    # It was not applied, so it is asked for again, unless it shows after all.
+                    request.unsure[0], request.has_asked = False, True
+                    continue
+            return task
+        raise ProviderError(f"OVH accepted the netboot mode {mode} for {name} {MOST_PUTS} times, and did not set it.",
+                            state="Nothing was rebooted.", todo="Run this again; if that does not help, open a ticket at OVH.")
 
     def _task_of_put(self, name: str, mark: t.Any, stand_in: Task) -> Task:
         """The task that a PUT has made. Its answer tells none, and a short task may be purged before it is looked for."""
+        # If by then neither that nor the mode is there, the PUT was not applied.
         def look() -> Task | None:
-            task = self._new_task(name, mark, "setNetboot") or self.read_task(name, stand_in.id)
+            task = self.new_task(name, mark, "setNetboot") or self.read_task(name, stand_in.id)
             return None if task.id == stand_in.id and task.state != "done" else task
 
         try:
-            return t.cast(Task, self.clock.wait(self.task_patience, Backoff(0.5, 2.0, 2.0)).until(look, lambda: TimedOut("No task.")))
+            return t.cast(Task, self.clock.wait(self.facts.lag, Backoff(0.5, 2.0, 2.0)).until(look, lambda: TimedOut("No task.")))
         except TimedOut:
             return stand_in
 
-    def _new_task(self, name: str, mark: t.Any, *types: str) -> Task | None:
+    def new_task(self, name: str, mark: t.Any, *types: str) -> Task | None:
         """The newest task since the mark that is of the first of these types that has one."""
         for task_type in types:
-            new = set(self._call("get", self._path(name, "tasks"), type=task_type)) - set(mark["tasks"])
+            new = {int(task_id) for task_id in self._call("get", self._path(name, "tasks"), type=task_type)} - {
+                int(task_id) for task_id in mark["tasks"]}
             if new:
                 return self.read_task(name, str(max(new)))
         return None
@@ -230,7 +179,8 @@ class OvhVps(Ovh):
         return Task(id=str(data["id"]), state=_TASK_STATES.get(state, "unknown"), text=f"{data.get('type')} {state}{progress}")
 
     @staticmethod
-    def _mode_task(mode: str, now: str) -> Task:
+    def mode_task(mode: str, now: str) -> Task:
+        """What stands for the task of a PUT."""
         return Task(id=f"{_MODE_TASK}{mode}", state="done" if mode == now else "running", text=f"netbootMode is {now}")
 
     def read_task(self, name: str, task_id: str) -> Task:
@@ -238,21 +188,22 @@ class OvhVps(Ovh):
             return super().read_task(name, task_id)
         try:
             now = self._try("get", self._path(name))["netbootMode"]
-        except (NotFound, self._ovh.exceptions.APIError) as exc:
-            return Task(id=task_id, state="unknown", text=f"not readable: {self._text(exc)}")
-        return self._mode_task(task_id[len(_MODE_TASK):], now)
+        except ProviderError as exc:
+            return Task(id=task_id, state="unknown", text=f"not readable: {exc.what}")
+        return self.mode_task(task_id[len(_MODE_TASK):], now)
 
     def unfinished_tasks(self, name: str) -> list[Task]:
-        return self._listed(name, (*_RUNNING, "blocked"))
+        return self.listed(name, (*_RUNNING, "blocked"))
 
-    def _listed(self, name: str, states: t.Iterable[str]) -> list[Task]:
+    def listed(self, name: str, states: t.Iterable[str]) -> list[Task]:
         """The tasks in these states."""
         found: dict[str, Task] = {}
         for state in states:
             for task_id in self._call("get", self._path(name, "tasks"), state=state):
                 task = self.read_task(name, str(task_id))
                 # It may have ended since it was listed. One that cannot be read is taken for what it was listed as.
-                if task.state in (_TASK_STATES[state], "unknown"):
+                wanted = OPEN if _TASK_STATES[state] in OPEN else (_TASK_STATES[state],)
+                if task.state in (*wanted, "unknown"):
                     found[task.id] = task
         return list(found.values())
 
@@ -270,8 +221,9 @@ class OvhVps(Ovh):
         return self._mailed_credentials(name, mark)
 
     def login_words(self, name: str, option: BootOption) -> str | None:
-        return (f"The password of its rescue system comes by mail to the OVH account: one was waited for that names {name} and is "
-                "newer than all that were there before the reboot. Look into the mails of the account in OVH's control panel.")
+        return self.denied_words() or (
+            f"The password of its rescue system comes by mail to the OVH account: one was waited for that names {name} and is "
+            "newer than all that were there before the reboot. Look into the mails of the account in OVH's control panel.")
 
     def console_url(self, name: str) -> str | None:
         try:
@@ -279,3 +231,90 @@ class OvhVps(Ovh):
         except NotAllowed:
             # Nothing else needs that right.
             return None
+
+
+class _Request:
+    """One reboot of a VPS, asked for once the tasks before it have ended.
+
+    mode: into which, or None for the one that is set. unsure: whether it may have been asked for already. was: the mode from
+    before, as far as a reboot has come with it.
+    """
+
+    def __init__(self, provider: OvhVps, name: str, mode: str | None, mark: t.Any, asked_before: bool):
+        self.provider = provider
+        self.name = name
+        self.mode = mode
+        self.mark = mark
+        self.unsure = [asked_before]
+        self.was = mark["mode"]
+        self.why = ""
+        # Whether a task from before the mark was waited for; whether a mode that reboots nothing by itself was written; whether a mode
+        # that does was, and nothing came of it.
+        self.waited = self.written = self.has_asked = False
+        self.what = f"to reboot {name}" + (f" into the mode {mode}" if mode else "")
+
+    @property
+    def passive(self) -> bool:
+        return self.provider.is_passive(self.name)
+
+    def look(self) -> Task | None:
+        """The task, if it can be asked for now, or was."""
+        done = self._asked() if self.unsure[0] or self.has_asked else None
+        if done is not None:
+            return done
+        running = self.provider.listed(self.name, _RUNNING)
+        if running:
+            self.why = f"{', '.join(task.text for task in running)}."
+            self.waited = self.waited or any(int(task.id) in self.mark["tasks"] for task in running)
+            return None
+        now = self.provider.mode(self.name)
+        self._correct(now)
+        self.waited = False
+        return self._switched(now) or self._ask_now(now)
+
+    def late(self) -> Busy:
+        """The error of tasks that do not end."""
+        return Busy(f"OVH could not be asked {self.what} for {self.provider.busy_patience:g} s: {self.why}",
+                    todo="Wait until its tasks have ended, or cancel them in OVH's control panel. Then run this again.")
+
+    def _correct(self, now: str) -> None:
+        if now != self.was and (self.waited or not (self.unsure[0] or self.has_asked)) and self._new("setNetboot") is None:
+            # A task from before the mark changed it. Its reboot was not enough, or nobody would ask for another.
+            self.was = now
+
+    def _switched(self, now: str) -> Task | None:
+        # It was another one before, so it was asked for since the mark, and its reboot came with it.
+        if self.mode is not None and self.was != self.mode == now and not self.passive:
+            return self.provider.mode_task(self.mode, now)
+        return None
+
+    def _new(self, *types: str) -> Task | None:
+        return self.provider.new_task(self.name, self.mark, *types)
+
+    def _asked(self) -> Task | None:
+        now = self.provider.mode(self.name)
+        self._correct(now)
+        if self.mode is None or self.passive:
+            types: tuple[str, ...] = ("rebootVm",)
+        else:
+            # Where the mode was right at the mark and an older task changed it since, a PUT was due nevertheless.
+            types = ("setNetboot",) if self.was != self.mode else ("rebootVm", "setNetboot")
+        return self._new(*types) or self._switched(now)
+
+    def _ask_now(self, now: str) -> Task | None:
+        if self.passive and self.mode is not None and self.mode != now:
+            if not self.written:
+                self.provider.write_settings(self.name, {"netbootMode": self.mode})
+                self.written = True
+            self.why = f"it has not taken the mode {self.mode}."
+            return None
+        try:
+            return self.provider.once(lambda: self.provider.ask(self.name, self.mode, now), self._asked, self.unsure, self.what)
+        except Busy as exc:
+            self.why = exc.what
+        except Refused as exc:
+            # It says so while another task runs, of which the list may not know yet or not any more.
+            if not exc.conflict and not self.provider.listed(self.name, _RUNNING):
+                raise
+            self.why = exc.what
+        return None

@@ -2,11 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Keys that ssh-keygen made, and TCP ports that behave as a test wants."""
+"""Keys that ssh-keygen made, a real ssh-agent, and TCP ports that behave as a test wants."""
 
 from __future__ import annotations
 
 import contextlib
+import getpass
+import os
 import socket
 import subprocess
 import threading
@@ -39,6 +41,29 @@ def keys(tmp_path_factory, keygen):
 def public(keys):
     """The line of a public key, by its name."""
     return lambda name: (keys / f"{name}.pub").read_text().strip()
+
+
+@pytest.fixture
+def agent(tmp_path, keys, monkeypatch):
+    """A real ssh-agent, with the keys that are asked for."""
+    path = tmp_path / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("#!/bin/sh\necho 'a passphrase'\n")
+    passphrase.chmod(0o700)
+
+    def add(*names):
+        subprocess.run(["ssh-add", "-q", *(str(keys / name) for name in names)], check=True, timeout=10, stdin=subprocess.DEVNULL,
+                       env={**os.environ, "SSH_ASKPASS": str(passphrase), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": "none"})
+
+    yield add
+    process.terminate()
+    process.wait(timeout=10)
 
 
 class Listener:
@@ -91,3 +116,25 @@ def listen():
     yield make
     for listener in made:
         listener.close()
+
+
+@pytest.fixture
+def sshd(make_sshd, public):
+    """A real sshd that lets in by three of the keys."""
+    sshd = make_sshd()
+    sshd.authorized_keys.write_text("\n".join(public(name) for name in ("user", "rsa", "ecdsa")) + "\n")
+    return sshd
+
+
+@pytest.fixture
+def bastion(make_sshd, tmp_path, keys, public):
+    """A real sshd to go through, by a key. config: OpenSSH's, which knows it by the name `bastion`. command: a ProxyCommand."""
+    server = make_sshd("bastion", shim=False)
+    server.authorized_keys.write_text(public("user") + "\n")
+    (tmp_path / "bastion_known_hosts").write_text(f"[127.0.0.1]:{server.port} {server.host_key}\n")
+    server.config = tmp_path / "bastion_config"
+    server.config.write_text(
+        f"Host bastion\n HostName 127.0.0.1\n Port {server.port}\n User {getpass.getuser()}\n IdentityFile {keys / 'user'}\n"
+        f" UserKnownHostsFile {tmp_path / 'bastion_known_hosts'}\n GlobalKnownHostsFile none\n IdentitiesOnly yes\n")
+    server.command = f"ssh -F {server.config} -o BatchMode=yes -W '[%h]:%p' bastion"
+    return server

@@ -12,9 +12,9 @@ import threading
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _openstack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, RESCUE
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack import DISK, NOTE, UNKNOWN, OpenStack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack import _client
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack._provider import DISK, NOTE, UNKNOWN, OpenStack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import PROVIDERS, make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
@@ -45,7 +45,7 @@ def params(nova, user="member"):
 def provider(nova):
     made = OpenStack(params(nova))
     yield made
-    made._connection.close()
+    made._client.connection.close()
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def as_user(nova):
 
     yield make
     for one in made:
-        one._connection.close()
+        one._client.connection.close()
 
 
 @pytest.fixture
@@ -237,8 +237,8 @@ def test_a_cloud_that_ignores_the_marker_comes_to_an_end(nova, provider, make_se
     for name in ("web1", "web2", "web3"):
         make_server(name)
     nova.control(page=2)
-    call = provider._call
-    monkeypatch.setattr(provider, "_call", lambda method, path, *more: call(method, path.partition("?")[0], *more))
+    call = provider._client.call
+    monkeypatch.setattr(provider._client, "call", lambda method, path, *more: call(method, path.partition("?")[0], *more))
     assert len(provider.read_servers()) == 2
 
 
@@ -313,7 +313,7 @@ def test_into_rescue_and_out(nova, provider, make_server, nova_power, held):
     assert end(provider, task).state == "done"
     provider.write_settings("web1", {NOTE: None})
     provider.write_settings("web1", {NOTE: None})
-    assert nova.show(provider._id("web1"))["metadata"] == {}
+    assert nova.show(provider._client.id_of("web1"))["metadata"] == {}
 
 
 @pytest.mark.parametrize("racing", [True, False])
@@ -366,7 +366,9 @@ def test_a_rescue_that_nova_ended_by_itself_shows(nova, provider, make_server, n
     nova.wait_for(server, "ACTIVE")
     found = provider.read_server("web1")
     assert (found.boot, found.settings) == ("harddisk", {"status": "ACTIVE", NOTE: nova.rescue_image})
-    # What somebody waits for has failed, in words; whoever was about to leave finds it done.
+    # What somebody waits for has failed, in words, as soon as Nova cannot be late any more; whoever was about to leave finds it done.
+    assert provider.read_task("web1", "rescue").state == "running"
+    provider.clock.pause(provider.facts.lag)
     task = provider.read_task("web1", "rescue")
     assert (task.state, task.text) == ("failed", "rescue: it ended, and Nova says ACTIVE")
     assert provider.switch("web1", DISK, mark, asked_before=True).state == "done"
@@ -392,7 +394,7 @@ def test_a_host_that_cannot_rescue_a_volume_is_told(nova, provider, make_server)
 
 def test_a_nova_that_is_too_old_for_volumes_is_told_before(nova, provider, make_server, monkeypatch):
     make_server(volume_backed=True)
-    monkeypatch.setattr(_openstack, "MICROVERSION", (2, 999))
+    monkeypatch.setattr(_client, "MICROVERSION", (2, 999))
     with pytest.raises(BadInput, match=r"too old to rescue such a server.*attach it to another server"):
         provider.choose("web1", "best")
     make_server("web2")
@@ -407,7 +409,7 @@ def test_an_old_default_microversion_of_the_user_is_no_obstacle(nova, make_serve
     provider = OpenStack({"openstack_cloud": "mine"})
     rescue(provider, nova)
     assert nova.show(server)["status"] == "RESCUE"
-    provider._connection.close()
+    provider._client.connection.close()
 
 
 def test_the_size_that_an_image_wants_is_no_obstacle(nova, provider, make_server):
@@ -555,6 +557,8 @@ def test_an_image_that_fails_late_fails_with_its_reason_and_can_be_tried_again(n
     nova.put_image("empty", id=image, size=0)
     task = provider.switch("web1", option, provider.reboot_mark("web1"))
     nova.wait_for(server, "ERROR")
+    # So long the state may be the one from before.
+    provider.clock.pause(provider.facts.lag)
     until(lambda: "is unacceptable" in provider.read_task("web1", task.id).text, 10, every=0.1)
     task = provider.read_task("web1", task.id)
     assert (task.state, "is unacceptable" in task.text) == ("failed", True)

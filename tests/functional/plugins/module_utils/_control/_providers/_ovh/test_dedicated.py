@@ -14,10 +14,9 @@ import sys
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, RESCUE, BootOption
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh import Refused
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh_dedicated import OvhDedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _calls
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, OPEN, RESCUE, BootOption, Refused
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh._dedicated import OvhDedicated
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import PROVIDERS, make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
@@ -39,8 +38,9 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + 42 * "0"
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, nobody):
     """No credentials of the person who runs the tests, and no patience of minutes."""
-    monkeypatch.setattr(_ovh, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
+    monkeypatch.setattr(_calls, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
     monkeypatch.setattr(OvhDedicated, "patience", 1.0)
+    monkeypatch.setattr(OvhDedicated, "facts", OvhDedicated.facts._replace(lag=0.1))
 
 
 def params(api, credential=None):
@@ -110,7 +110,7 @@ def test_a_fault_that_stays_is_told(api, provider, kind):
 
 
 @pytest.mark.parametrize(("kind", "error", "code", "what", "todo"), [
-    ("400", Refused, "provider_error", "refused PUT .*Given data is not valid", "look at its tasks"),
+    ("400", Refused, "provider_error", "refused PUT .*Given data is not valid", "look whether another job"),
     ("401", NotAllowed, "not_allowed", "You must login first", "Check ovh_application_key"),
     ("403", NotAllowed, "not_allowed", "may not PUT .*has not been granted", "It needs: GET"),
     ("403-plain", NotAllowed, "not_allowed", "refused PUT .*Forbidden", "It needs: GET"),
@@ -293,7 +293,7 @@ def test_a_reboot_that_cannot_be_asked_for(api, provider, server):
 
 
 @pytest.mark.parametrize(("status", "state"), [
-    ("init", "running"), ("todo", "running"), ("doing", "running"), ("done", "done"), ("cancelled", "failed"),
+    ("init", "queued"), ("todo", "queued"), ("doing", "running"), ("done", "done"), ("cancelled", "failed"),
     ("customerError", "failed"), ("ovhError", "failed")])
 def test_states_of_a_task(provider, server, status, state):
     task = provider.reboot_hard(NAME, provider.reboot_mark(NAME))
@@ -302,7 +302,7 @@ def test_states_of_a_task(provider, server, status, state):
     found = provider.read_task(NAME, task.id)
     assert found.state == state
     assert found.text == f"hardReboot {status} (Reboot asked)"
-    assert [t.id for t in provider.unfinished_tasks(NAME)] == ([task.id] if state == "running" else [])
+    assert [t.id for t in provider.unfinished_tasks(NAME)] == ([task.id] if state in OPEN else [])
 
 
 def test_a_status_of_the_future_is_no_evidence(provider, server):
@@ -322,10 +322,30 @@ def test_a_task_that_cannot_be_read_is_no_evidence(api, provider, server, kind):
         until(lambda: not server.tasks)
     else:
         api.faults.add("GET", "/task/", kind, every=1)
-    assert provider.read_task(NAME, task.id).state == "unknown"
+    # At first it may be one that the API does not show yet.
+    assert provider.read_task(NAME, task.id).state == "queued"
+    until(lambda: provider.read_task(NAME, task.id).state == "unknown")
+    assert OvhDedicated(params(api)).read_task(NAME, task.id).state == "unknown"
+
+
+def test_who_waits_for_an_api_that_fails_is_told(api, provider):
+    """Not of one failure, which passes; and once of each."""
+    lines = []
+    provider.notice = lines.append
+    api.faults.add("GET", f"/{NAME}$", "500")
+    provider.read_server(NAME)
+    assert lines == []
+    api.faults.add("GET", f"/{NAME}$", "500", times=3)
+    provider.read_server(NAME)
+    assert len(lines) == 2 and all("the API fails (Internal server error" in line and "tried for 1 s" in line for line in lines)
 
 
 # Rights and credentials
+
+
+def test_a_consumer_key_that_is_not_given_is_named(api):
+    with pytest.raises(BadInput, match="ovh_consumer_key is not given"):
+        OvhDedicated({**params(api), "ovh_consumer_key": None})
 
 
 @pytest.mark.parametrize(("rules", "missing"), [

@@ -12,9 +12,10 @@ import math
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh, _ovh_vps
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, RESCUE
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh_vps import OvhVps
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _calls
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, OPEN, RESCUE
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh import _vps
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh._vps import OvhVps
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import make_provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
@@ -36,11 +37,11 @@ OLD = {"offerType": "cloud", "version": "2014v1"}
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, nobody):
     """No credentials of the person who runs the tests, and no patience of minutes."""
-    for module in (_ovh, _ovh_vps):
+    for module in (_calls, _vps):
         monkeypatch.setattr(module, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
     monkeypatch.setattr(OvhVps, "patience", 1.0)
     monkeypatch.setattr(OvhVps, "busy_patience", 3.0)
-    monkeypatch.setattr(OvhVps, "task_patience", 0.5)
+    monkeypatch.setattr(OvhVps, "facts", OvhVps.facts._replace(lag=0.1))
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def types(vps):
 
 
 def ended(provider, task):
-    return until(lambda: (now := provider.read_task(NAME, task.id)).state != "running" and now)
+    return until(lambda: (now := provider.read_task(NAME, task.id)).state not in OPEN and now)
 
 
 # Reading
@@ -202,7 +203,7 @@ def test_settings(provider, vps, rescue):
 
 def test_there_and_back_by_one_put_each(api, provider, vps, rescue, disk):
     task = provider.switch(NAME, rescue, mark_of(provider))
-    assert (task.id, task.state) == (str(vps.jobs[0].id), "running")
+    assert task.id == str(vps.jobs[0].id) and task.state in OPEN
     assert ended(provider, task) == (task.id, "done", "setNetboot done 100 %")
     task = provider.switch(NAME, disk, mark_of(provider))
     ended(provider, task)
@@ -330,11 +331,11 @@ def test_a_task_that_is_over_and_purged_at_once_counts_as_done(api, provider, vp
 
 def test_a_put_that_shows_no_task_is_followed_by_its_mode(api, provider, vps, rescue, monkeypatch):
     """Nobody has seen when the real API begins to list the task."""
-    monkeypatch.setattr(provider, "_new_task", lambda *args: None)
+    monkeypatch.setattr(provider, "new_task", lambda *args: None)
     vps.task_seconds["doing"] = 1.0
     task = provider.switch(NAME, rescue, mark_of(provider))
-    assert task == ("netbootMode=rescue", "running", "netbootMode is local")
-    assert ended(provider, task).text == "netbootMode is rescue"
+    assert task == ("netbootMode=rescue", "done", "netbootMode is rescue")
+    assert types(vps) == ["setNetboot"]
     api.faults.add("GET", f"{PATH}$", "500")
     assert provider.read_task(NAME, task.id).state == "unknown"
 
@@ -400,7 +401,7 @@ def test_a_call_that_died_while_it_waited_for_an_older_task_has_asked_for_nothin
 def test_a_task_that_begins_between_is_waited_for(api, provider, vps, rescue, monkeypatch, mode, second):
     vps.netbootMode, vps.second_task, vps.task_seconds["doing"] = mode, second, 0.2
     mark = mark_of(provider)
-    real = provider._listed
+    real = provider.listed
 
     def listed(name, states):
         found = real(name, states)
@@ -408,10 +409,12 @@ def test_a_task_that_begins_between_is_waited_for(api, provider, vps, rescue, mo
             OvhVps(params(api)).reboot_hard(NAME, mark)
         return found
 
-    monkeypatch.setattr(provider, "_listed", listed)
+    monkeypatch.setattr(provider, "listed", listed)
     task = ended(provider, provider.switch(NAME, rescue, mark))
     assert (task.state, vps.netbootMode) == ("done", "rescue")
-    assert types(vps) == ["rebootVm", "setNetboot" if mode == "local" else "rebootVm"]
+    # Where it was a reboot that was to be asked for, and the API says that one is under way, that is as good.
+    same = mode == "rescue" and second == "conflict"
+    assert types(vps) == ["rebootVm", *([] if same else ["setNetboot" if mode == "local" else "rebootVm"])]
 
 
 def test_a_task_that_never_ends_is_told(provider, vps, rescue, monkeypatch):
@@ -445,7 +448,7 @@ def test_a_reboot_that_cannot_be_asked_for(api, provider, vps, rescue, mode):
 
 
 @pytest.mark.parametrize(("state", "ours"), [
-    ("todo", "running"), ("doing", "running"), ("paused", "running"), ("waitingAck", "running"), ("blocked", "failed"),
+    ("todo", "queued"), ("doing", "running"), ("paused", "running"), ("waitingAck", "queued"), ("blocked", "failed"),
     ("done", "done"), ("cancelled", "failed"), ("error", "failed")])
 def test_states_of_a_task(provider, vps, state, ours):
     task = provider.reboot_hard(NAME, mark_of(provider))
@@ -453,7 +456,7 @@ def test_states_of_a_task(provider, vps, state, ours):
     vps.jobs[0].state, vps.jobs[0].progress = state, 35
     found = provider.read_task(NAME, task.id)
     assert (found.state, found.text) == (ours, f"rebootVm {state} 35 %")
-    assert [t.id for t in provider.unfinished_tasks(NAME)] == ([task.id] if ours == "running" or state == "blocked" else [])
+    assert [t.id for t in provider.unfinished_tasks(NAME)] == ([task.id] if ours in OPEN or state == "blocked" else [])
 
 
 def test_a_state_of_the_future_is_no_evidence(provider, vps):

@@ -19,16 +19,17 @@ import types
 import pytest
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _entry
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _softlayer
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _calls
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import HARDDISK, RESCUE, BootOption
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._registry import make_provider
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._softlayer import (
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._softlayer import _client, _provider
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._softlayer._provider import (
     NO_TRANSACTION,
     NOT_KNOWN,
     SoftLayerProvider,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common, _record, _session
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _enter, _observe, _record, _session
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._context import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     BadInput,
@@ -53,9 +54,10 @@ OPTION = BootOption("rescue", RESCUE, "rescue")
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, nobody):
     """No credentials of the person who runs the tests, and no patience of minutes."""
-    monkeypatch.setattr(_softlayer, "Backoff", lambda first, longest, factor=1.5: Backoff(0.005, 0.02))
+    for module in (_calls, _provider):
+        monkeypatch.setattr(module, "Backoff", lambda first, longest, factor=1.5: Backoff(0.005, 0.02))
     monkeypatch.setattr(SoftLayerProvider, "patience", 5.0)
-    monkeypatch.setattr(SoftLayerProvider, "transaction_shows", 0.3)
+    monkeypatch.setattr(SoftLayerProvider, "facts", SoftLayerProvider.facts._replace(lag=0.3))
 
 
 @pytest.fixture
@@ -398,7 +400,7 @@ def test_a_permission_that_lacks_is_named(api, provider, server, name, option, r
 
 
 def test_a_call_that_is_not_carried_out(provider, name, monkeypatch):
-    monkeypatch.setattr(provider, "_try", lambda *args, **more: {} if args[1].startswith("get") else False)
+    monkeypatch.setattr(provider._client, "attempt", lambda *args, **more: {} if args[1].startswith("get") else False)
     with pytest.raises(ProviderError, match="did not carry out"):
         provider.switch(name, OPTION, {"transaction": None, "commands": None, "at": 0})
 
@@ -433,19 +435,19 @@ def test_a_lost_answer_is_no_second_reboot_of_a_guest(api, provider, servers, fa
 
 def test_a_call_that_never_left_is_made_again(api, provider, servers, monkeypatch):
     mark = mark_of(provider, "web1")
-    right = provider._client.transport.endpoint_url
+    right = provider._client.api.transport.endpoint_url
     with socket.create_server(("127.0.0.1", 0)) as free:
         wrong = right.replace(f":{api.port}/", f":{free.getsockname()[1]}/")
-    provider._client.transport.endpoint_url = wrong
-    real = provider._try
+    provider._client.api.transport.endpoint_url = wrong
+    real = provider._client.attempt
 
     def heal(*args, **more):
         try:
             return real(*args, **more)
         finally:
-            provider._client.transport.endpoint_url = right
+            provider._client.api.transport.endpoint_url = right
 
-    monkeypatch.setattr(provider, "_try", heal)
+    monkeypatch.setattr(provider._client, "attempt", heal)
     assert provider.reboot_hard("web1", mark).id == NO_TRANSACTION
     assert servers["vs"].reboots == 1
 
@@ -501,7 +503,7 @@ def test_a_reboot_that_makes_a_transaction(api, provider, server, name):
 
 
 def test_the_client_repeats_nothing_by_itself(provider):
-    assert provider._client.transport.client.get_adapter("https://api.softlayer.com/").max_retries.total == 0
+    assert provider._client.api.transport.client.get_adapter("https://api.softlayer.com/").max_retries.total == 0
 
 
 # Credentials
@@ -560,7 +562,7 @@ def test_credentials_from_files_and_from_the_environment(api, tmp_path, monkeypa
     (tmp_path / "my.conf").write_text(f"{lines}endpoint_url = {api.rest_url}\ntimeout = 7\n")
     provider = SoftLayerProvider({"softlayer_config_file": str(tmp_path / "my.conf")})
     assert provider.list_servers() == ["db1.example.com", "web1.example.com"]
-    assert provider._client.transport.timeout == 7
+    assert provider._client.api.transport.timeout == 7
     assert {call.transport for call in api.log} == {"rest"}
     (tmp_path / ".softlayer").write_text(f"{lines}endpoint_url = {api.url}\n")
     assert len(SoftLayerProvider({}).list_servers()) == 2
@@ -569,7 +571,7 @@ def test_credentials_from_files_and_from_the_environment(api, tmp_path, monkeypa
         monkeypatch.setenv(f"SL_{name.upper()}", value)
     provider = SoftLayerProvider({"softlayer_endpoint_url": api.url})
     assert len(provider.list_servers()) == 2
-    assert provider._client.transport.timeout == _softlayer.TIMEOUT
+    assert provider._client.api.transport.timeout == _client.TIMEOUT
 
 
 def test_a_call_takes_no_longer_than_allowed(hasty, api, transport):
@@ -624,8 +626,8 @@ def session(api, server, name, machine, transport, monkeypatch, tmp_path):
 
     machine.server = types.SimpleNamespace(next_boot=next_boot)
     server.primaryIpAddress = "127.0.0.1"
-    monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
-    for module in (_common, _record):
+    monkeypatch.setattr(_observe, "EXPECTED_SECONDS", 2.0)
+    for module in (_observe, _record):
         monkeypatch.setattr(module, "Record", MyRecord)
     login = Login(MyRecord.user, key_file=str(machine.user_key))
     lines = []
@@ -673,7 +675,8 @@ def test_a_session_whose_call_died(api, server, machine, session, monkeypatch):
     assert (found["running"], server.rescues, machine.system) == ("rescue", 1, "rescue")
 
 
-def test_a_session_that_meets_another_job(api, server, machine, session):
+def test_a_session_that_meets_another_job(api, server, machine, session, monkeypatch):
+    monkeypatch.setattr(_enter, "BUSY_SECONDS", 0.5)
     api.begin(server, "Port speed", {"PORT_CHANGE": 30.0})
     with pytest.raises(Busy, match="softlayer is at work on"):
         session().enter()
@@ -690,7 +693,7 @@ def test_a_session_whose_reboot_got_no_answer(api, server, machine, session, mon
             with pytest.raises(TimedOut):
                 session(reboot_method="hard", boot_timeout=1.0).leave()
         assert (server.reboots, machine.system) == (0, "rescue")
-        monkeypatch.setattr(_softlayer, "REBOOT_SHOWS", 0.0)
+        monkeypatch.setattr(_provider, "REBOOT_SHOWS", 0.0)
     found = session(reboot_method="hard").leave()
     assert (found["running"], machine.system, server.reboots) == ("installed", "installed", 1)
 
