@@ -15,7 +15,7 @@ import io
 import socket
 import typing as t
 
-from ..._errors import BadInput, LifeboatError, LoginRefused
+from ..._errors import BadInput, BrokeOff, LifeboatError, LoginRefused, TargetError
 from ._host_keys import HostKey
 from ._keys import read_private_key
 from ._paramiko import load_paramiko
@@ -25,12 +25,16 @@ if t.TYPE_CHECKING:
 
 
 class Login(t.NamedTuple):
-    """Who logs in, and with what: a private key (file, or text of one), a password, or an agent."""
+    """Who logs in, and with what: a private key's file, a password, or an agent.
+
+    public_key: the one key of the agent that is offered, a line; None for all that it has.
+    """
 
     user: str
     key_file: str | None = None
     password: str | None = None
     agent: bool = False
+    public_key: str | None = None
 
 
 # One round trip, and nothing but the shell itself: each program more costs a slow machine tens of milliseconds. Each line is
@@ -107,7 +111,7 @@ class Client:
             self._transport: paramiko_types.Transport = paramiko.Transport(sock)
         except (paramiko.SSHException, OSError, EOFError) as exc:
             sock.close()
-            raise LifeboatError(f"SSH broke off during the handshake: {exc}.") from exc
+            raise BrokeOff(f"SSH broke off during the handshake: {exc or type(exc).__name__}.") from exc
         self._transport.banner_timeout = timeout
         self._transport.auth_timeout = timeout
         self._ask_for(expected)
@@ -116,7 +120,7 @@ class Client:
             key = self._transport.get_remote_server_key()
         except (paramiko.SSHException, OSError, EOFError) as exc:
             self._transport.close()
-            raise LifeboatError(f"SSH broke off during the handshake: {exc}.") from exc
+            raise BrokeOff(f"SSH broke off during the handshake: {exc or type(exc).__name__}.") from exc
         self.host_key = HostKey(key.get_name(), key.asbytes())
         self.banner = self._transport.remote_version
 
@@ -158,7 +162,7 @@ class Client:
                 except BadInput as exc:
                     reasons.append(str(exc))
                 except (paramiko.SSHException, OSError, EOFError) as exc:
-                    raise LifeboatError(f"SSH broke off during the log-in: {exc}.") from exc
+                    raise BrokeOff(f"SSH broke off during the log-in: {exc or type(exc).__name__}.") from exc
                 if self._transport.is_authenticated():
                     return
         if allowed:
@@ -171,8 +175,11 @@ class Client:
             path = login.key_file
             yield "key", lambda: self._transport.auth_publickey(login.user, read_private_key(path))
         if login.agent:
+            only = HostKey.from_line(login.public_key) if login.public_key else None
             with contextlib.closing(load_paramiko().Agent()) as agent:
                 for agent_key in agent.get_keys():
+                    if only is not None and agent_key.asbytes() != only.blob:
+                        continue
                     yield "agent", functools.partial(self._transport.auth_publickey, login.user, agent_key)
         if login.password is not None:
             password = login.password
@@ -196,7 +203,7 @@ class Client:
                     output.write(data)
                 status = channel.recv_exit_status()
         except (paramiko.SSHException, OSError, EOFError) as exc:
-            raise LifeboatError(f"SSH broke off: {exc or type(exc).__name__}.") from exc
+            raise BrokeOff(f"SSH broke off: {exc or type(exc).__name__}.") from exc
         return status, output.getvalue().decode("utf-8", "replace")
 
     def evidence(self) -> Evidence:
@@ -219,7 +226,7 @@ class Client:
             "printf '%s\\n' \"$key\" >>authorized_keys; }; }")
         status, output = self.run(script, public_key.strip().encode() + b"\n")
         if status != 0:
-            raise LifeboatError(f"The session's key could not be planted: {output.strip() or f'exit code {status}'}.")
+            raise TargetError(f"The session's key could not be planted: {output.strip() or f'exit code {status}'}.")
 
     def soft_reboot(self, user: str) -> None:
         """Ask the running system to reboot. Raise LifeboatError where it says no; a lost connection is a yes."""
@@ -233,4 +240,4 @@ class Client:
         except LifeboatError:
             return
         if status > 0:
-            raise LifeboatError(f"The running system refused to reboot: {output.strip() or f'exit code {status}'}.")
+            raise TargetError(f"The running system refused to reboot: {output.strip() or f'exit code {status}'}.")

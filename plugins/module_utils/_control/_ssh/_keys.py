@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import os
 import typing as t
@@ -34,22 +35,53 @@ def read_private_key(path: str) -> t.Any:
         raise BadInput(f"{path} is not a private key that paramiko can read: {exc}.") from exc
 
 
-def sign(path: str, text: str) -> str:
-    """A signature of a text by the private key of a file, for is_signed()."""
-    key = read_private_key(path)
+@contextlib.contextmanager
+def agent_key(public: HostKey | None) -> t.Iterator[t.Any]:
+    """The key of the agent with this public half, as paramiko has it, or None."""
+    paramiko = load_paramiko()
+    try:
+        agent = paramiko.Agent()
+    except paramiko.SSHException:
+        # What is at SSH_AUTH_SOCK is none.
+        yield None
+        return
+    with contextlib.closing(agent):
+        yield next((key for key in agent.get_keys() if public and key.asbytes() == public.blob), None)
+
+
+def _signature(key: t.Any, text: str) -> str:
     more = {"algorithm": "rsa-sha2-512"} if key.get_name() == "ssh-rsa" else {}
-    return base64.b64encode(key.sign_ssh_data(text.encode(), **more).asbytes()).decode()
+    signed = key.sign_ssh_data(text.encode(), **more)
+    return base64.b64encode(signed if isinstance(signed, bytes) else signed.asbytes()).decode()
+
+
+def sign(path: str, text: str) -> str:
+    """A signature of a text by the private key of a file, for is_signed(). If it wants a passphrase, an agent that has it signs."""
+    try:
+        return _signature(read_private_key(path), text)
+    except BadInput:
+        with agent_key(HostKey.from_line(public_key_of(path))) as key:
+            if key is None:
+                raise
+            return _signature(key, text)
 
 
 def is_signed(path: str, text: str, signature: str) -> bool:
     """Whether the private key of this file signed a text."""
     paramiko = load_paramiko()
-    private = read_private_key(path)
-    # paramiko verifies by a public key only, where the key is an Ed25519 one.
-    public = paramiko.PKey.from_type_string(private.get_name(), private.asbytes())
     try:
+        private = read_private_key(path)
+        name, blob = private.get_name(), private.asbytes()
+    except BadInput:
+        known = HostKey.from_line(public_key_of(path))
+        if known is None:
+            raise
+        name, blob = known
+    # paramiko verifies by a public key only, where the key is an Ed25519 one.
+    try:
+        public = paramiko.PKey.from_type_string(name, blob)
         return bool(public.verify_ssh_sig(text.encode(), paramiko.Message(base64.b64decode(signature))))
-    except (TypeError, ValueError, paramiko.SSHException):
+    except (TypeError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType):
         return False
 
 

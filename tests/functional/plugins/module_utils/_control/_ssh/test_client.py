@@ -12,9 +12,7 @@ import os
 import re
 import socket
 import stat
-import subprocess
 import threading
-import time
 
 import paramiko
 import pytest
@@ -26,13 +24,6 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import Lif
 
 ME = getpass.getuser()
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + 42 * "0"
-
-
-@pytest.fixture
-def sshd(make_sshd, public):
-    sshd = make_sshd()
-    sshd.authorized_keys.write_text("\n".join(public(name) for name in ("user", "rsa", "ecdsa")) + "\n")
-    return sshd
 
 
 @contextlib.contextmanager
@@ -103,25 +94,6 @@ def test_a_key_that_wants_a_passphrase_is_a_refusal_that_says_so(sshd, keys):
     """It may still be in the agent, and the server is well: the caller must be able to go on."""
     with connected(sshd) as client, pytest.raises(LoginRefused, match="passphrase"):
         client.log_in(Login(ME, key_file=str(keys / "locked")))
-
-
-@pytest.fixture
-def agent(tmp_path, keys, monkeypatch):
-    """A real ssh-agent, with the keys that are asked for."""
-    path = tmp_path / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
-
-    def add(*names):
-        subprocess.run(["ssh-add", "-q", *(str(keys / name) for name in names)], check=True, timeout=10)
-
-    yield add
-    process.terminate()
-    process.wait(timeout=10)
 
 
 def test_log_in_by_agent(sshd, keys, agent):

@@ -35,7 +35,31 @@ def test_a_watch_of_a_closed_port(wanted):
             assert not port.wait(wanted)
             assert wanted <= time.monotonic() - started < wanted + 0.5
             port.wait(0.05)
-            assert port.heard == "connection refused"
+            assert port.heard == "connection refused" and port.is_refused
+
+
+def test_a_refusal_is_told_by_its_number(monkeypatch):
+    """What the system calls it depends on the user's language."""
+    monkeypatch.setattr(_port.os, "strerror", lambda code: "Verbindungsaufbau abgelehnt")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with PortWatcher("127.0.0.1", unused.getsockname()[1]) as port:
+            assert not port.wait(0.1)
+            assert port.is_refused and port.heard == "verbindungsaufbau abgelehnt"
+
+
+@pytest.mark.parametrize("words", [b"", b"Exceeded MaxStartups\r\n", b"Not allowed at this time\r\n"])
+def test_who_hangs_up_is_not_called_again_at_once(listen, words):
+    """It has had enough of connections, or of ours."""
+    def serve(connection):
+        connection.sendall(words)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    listener = listen(serve)
+    with PortWatcher("127.0.0.1", listener.port) as port:
+        assert not port.wait(2.5)
+        assert len(listener.accepted) <= 4 and not port.is_refused
+        assert words.strip().decode() in port.heard
 
 
 def test_a_watch_of_a_port_that_closes_at_once(listen):
@@ -169,7 +193,7 @@ def test_who_speaks_something_else_and_hangs_up_is_let_go(listen):
         before = resource.getrusage(resource.RUSAGE_SELF)
         assert not port.wait(1.0)
         after = resource.getrusage(resource.RUSAGE_SELF)
-        assert port.heard == "connection closed without a banner"
+        assert port.heard == "connection closed without a banner (HTTP/1.0 400 Bad Request)"
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
 
 
