@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
+import subprocess
 import typing as t
 from collections.abc import Mapping
 
+import ansible.constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._entry import COMMON_OPTIONS, SPECS, run
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._entry import PER_CALL, SPECS, run, variable_of
 
 _display = Display()
 
@@ -33,6 +37,10 @@ def show(line: str) -> None:
     hangs for ever.
     """
     _display.display(line)
+
+
+def _keep_quiet(line: str) -> None:
+    """Show nothing."""
 
 
 class ControllerAction(ActionBase):
@@ -60,12 +68,21 @@ class ControllerAction(ActionBase):
         for warning in validation._warnings:
             _display.warning(warning["warning"] if isinstance(warning, dict) else str(warning))
         with _Environment(self._environment()):
-            result = run(self.module, validation.validated_parameters, self._task.check_mode, show)
+            result = run(self.module, validation.validated_parameters, self._task.check_mode, self._teller(task_vars),
+                         label=str(task_vars.get("inventory_hostname") or ""), home=C.ANSIBLE_HOME)
         if not self._task.diff:
             result.pop("diff", None)
         if result.get("failed") and _display.verbosity < 3:
             result.pop("exception", None)
         return t.cast("dict[str, t.Any]", remove_values(result, validation._no_log_values))
+
+    def _teller(self, task_vars: dict[str, t.Any]) -> t.Callable[[str], None]:
+        """What takes lines of progress: nobody, where the user or who reads our output does not want them."""
+        wanted = self._variable("lifeboat_progress", task_vars)
+        if wanted is None:
+            # What these print is one document for a program.
+            wanted = C.DEFAULT_STDOUT_CALLBACK.rpartition(".")[2] not in ("json", "jsonl")
+        return show if boolean(wanted) else _keep_quiet
 
     def _run_as_module(self, given: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """In the background only a module can run, and only where Ansible can start it: on the controller."""
@@ -74,6 +91,8 @@ class ControllerAction(ActionBase):
                 f"lifeboat.rescue.{self.module} cannot run in the background on {task_vars.get('inventory_hostname')}, "
                 "which it is there to rescue. Nothing was changed. Add delegate_to: localhost to the task, or leave async out: "
                 "the action waits without a connection to the host.")
+        # The module has no ansible.cfg.
+        self._task.environment = [{"ANSIBLE_HOME": C.ANSIBLE_HOME}, *(self._task.environment or [])]
         return t.cast("dict[str, t.Any]", self._execute_module(
             module_name=f"lifeboat.rescue.{self.module}", module_args=given, task_vars=task_vars, wrap_async=True))
 
@@ -87,18 +106,43 @@ class ControllerAction(ActionBase):
 
     def _host_defaults(self, spec: t.Mapping[str, t.Any], task_vars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """What the host's variables and its own connection say, for options that the task leaves out."""
-        variables = {name: self._variable(f"lifeboat_{name}", task_vars) for name in COMMON_OPTIONS}
-        if "installed_host" in spec:
-            variables.update(self._connection_defaults(task_vars))
-        for name in ("public_key", "private_key_file", "rescue_user", "installed_known_hosts_file"):
-            if name in spec:
-                variables[name] = self._variable(f"lifeboat_{name}", task_vars)
-        variables["server"] = variables["server"] or task_vars.get("inventory_hostname")
-        return {name: value for name, value in variables.items() if value is not None}
+        values = self._connection_defaults(task_vars) if "installed_host" in spec else {}
+        values["proxy_command"] = self._proxy_command(task_vars)
+        for name in spec:
+            value = None if name in PER_CALL else self._variable(variable_of(name), task_vars)
+            if value is not None:
+                values[name] = value
+        values["server"] = values.get("server") or task_vars.get("inventory_hostname")
+        return {name: value for name, value in values.items() if value is not None}
 
     def _variable(self, name: str, task_vars: t.Mapping[str, t.Any]) -> t.Any:
         value = task_vars.get(name)
-        return self._templar.template(value) if isinstance(value, str) else value
+        return None if value is None else self._templar.template(value)
+
+    def _proxy_command(self, task_vars: t.Mapping[str, t.Any]) -> str | None:
+        """How OpenSSH would reach the host, by Ansible's arguments and its own configuration, if that is through a bastion."""
+        if self._connection.transport != "ssh" or self._variable("lifeboat_proxy_command", task_vars) is not None:
+            return None
+        arguments = [word for name in ("ssh_args", "ssh_common_args", "ssh_extra_args")
+                     for word in shlex.split(self._connection.get_option(name) or "")]
+        host = str(self._connection.get_option("host") or task_vars.get("inventory_hostname"))
+        try:
+            done = subprocess.run([self._connection.get_option("ssh_executable"), "-G", *arguments, "--", host], capture_output=True,
+                                  text=True, timeout=10, stdin=subprocess.DEVNULL, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+        jumps, command = said.get("proxyjump", "none"), said.get("proxycommand", "none")
+        if jumps == "none":
+            return None if command == "none" else command
+        # As OpenSSH itself makes a command of it.
+        *first, last = jumps.split(",")
+        words = ["ssh", "-o", "BatchMode=yes"]
+        if "-F" in arguments:
+            words += ["-F", arguments[arguments.index("-F") + 1]]
+        if first:
+            words += ["-J", ",".join(first)]
+        return f"{shlex.join(words)} -W '[%h]:%p' {shlex.quote(last if '://' in last else f'ssh://{last}')}"
 
     def _connection_defaults(self, task_vars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """How Ansible itself would log in to this host."""
@@ -115,9 +159,9 @@ class ControllerAction(ActionBase):
                      for name, many in names.items()}
         # As ssh does where nobody is named.
         found["installed_user"] = found["installed_user"] or getpass.getuser()
-        address = found["installed_host"]
-        if address == task_vars.get("inventory_hostname") and not task_vars.get("ansible_host"):
-            # Only a name of the inventory: the provider knows the address better.
+        if found["installed_host"] == task_vars.get("inventory_hostname"):
+            # Only a name of the inventory, which Ansible takes for the address where nobody gives one. By the resolver it may lead to
+            # another machine; the provider knows the address.
             found["installed_host"] = None
         return found
 

@@ -34,7 +34,8 @@ if sys.version_info < (3, 11):
 def pytest_collection_modifyitems(items):
     """Mark what needs Nova: it is started once, for all of them."""
     for item in items:
-        if "nova" in item.fixturenames or "[openstack" in item.name:
+        world = item.callspec.params.get("world") if hasattr(item, "callspec") else None
+        if "nova" in item.fixturenames or world == "openstack":
             item.add_marker("nova")
 
 

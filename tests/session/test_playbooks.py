@@ -18,6 +18,8 @@ def test_bad_input_fails_before_anything_goes_down(world: World) -> None:
         ("-e", "rescue_hosts=web1"): "Nothing to do was named",
         ("-e", "rescue_tasks=fix_firewall"): "No host was named",
         ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=reset_root_password"): "The options of reset_root_password cannot be right",
+        ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=lifeboat.rescue.reset_root_password"):
+            "The options of reset_root_password cannot be right",
         ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=fix_firewall", "-e", "lifeboat_server=nobody"):
             "These credentials see: ns100001.ip-192-0-2.eu",
         ("-e", "rescue_hosts=web1", "-e", "rescue_tasks=fix_firewall", "-e", "enter_rescue_kernel=rescue99"):

@@ -18,14 +18,16 @@ from .._wait import CLOCK, Clock
 from ._providers._base import Provider
 from ._providers._registry import PROVIDERS, make_provider, provider_name
 from ._session._account import survey
-from ._session._common import Options
+from ._session._context import Options
 from ._session._record import Folder
 from ._session._session import Session
 from ._ssh._client import Login
 
 Spec = t.Dict[str, t.Dict[str, t.Any]]
 
-# Options whose default is the host's variable lifeboat_<option>, where an action plugin runs.
+# What one call is about. Of every other option the default is the host's variable lifeboat_<option>, where an action plugin runs.
+PER_CALL = ("boot", "force", "scope", "state")
+
 OVH_OPTIONS: Spec = {
     "ovh_endpoint": {"type": "str"},
     "ovh_application_key": {"type": "str", "no_log": False},
@@ -56,8 +58,9 @@ COMMON_OPTIONS: Spec = {
     "server": {"type": "str"},
     "address": {"type": "str"},
     "rescue_port": {"type": "int", "default": 22},
-    "session_dir": {"type": "path", "default": "~/.ansible/lifeboat"},
+    "session_dir": {"type": "path"},
     "connect_timeout": {"type": "float", "default": 5.0},
+    "proxy_command": {"type": "str"},
     **OVH_OPTIONS,
     **SOFTLAYER_OPTIONS,
     **OPENSTACK_OPTIONS,
@@ -111,14 +114,28 @@ SPECS: dict[str, Spec] = {
 }
 
 
-def _options(params: t.Mapping[str, t.Any]) -> Options:
+def variable_of(option: str) -> str:
+    """The host's variable that is the default of an option."""
+    return "lifeboat_reboot_method" if option == "method" else f"lifeboat_{option}"
+
+
+def _folder(params: t.Mapping[str, t.Any], server: str, home: str | None) -> Folder:
+    """The session's folder, below session_dir or Ansible's own one."""
+    base = os.path.expanduser(params.get("session_dir") or os.path.join(home or os.environ.get("ANSIBLE_HOME") or "~/.ansible", "lifeboat"))
+    if base.startswith("~"):
+        raise BadInput(f"There is no home folder for the folder of sessions {base}.", state="Nothing was changed.",
+                       todo="Set HOME, or the host's variable lifeboat_session_dir.")
+    return Folder(base, provider_name(params), server)
+
+
+def _options(params: t.Mapping[str, t.Any], label: str = "") -> Options:
     server = params.get("server")
     if not server:
         raise BadInput("No server is given.", todo="Set the host's variable lifeboat_server, or the option server, "
                                                    "to the server's name as its provider has it.")
     same = ("address", "rescue_port", "rescue", "rescue_user", "public_key", "private_key_file", "login", "rescue_mail",
             "hold_interventions", "credentials_file", "reboot_method", "soft_timeout", "boot_timeout", "wait_timeout",
-            "connect_timeout", "force", "installed_host_keys", "installed_port", "proof_port")
+            "connect_timeout", "proxy_command", "force", "installed_host_keys", "installed_port", "proof_port")
     given = {name: params[name] for name in same if params.get(name) is not None}
     if params.get("method"):
         given["reboot_method"] = params["method"]
@@ -127,21 +144,28 @@ def _options(params: t.Mapping[str, t.Any]) -> Options:
                                          params.get("installed_password"), agent="SSH_AUTH_SOCK" in os.environ)
     if params.get("installed_known_hosts_file"):
         given["known_hosts_files"] = (params["installed_known_hosts_file"], "/etc/ssh/ssh_known_hosts")
-    return Options(server=server, installed_address=params.get("installed_host"), **given)
+    # An IPv6 address stands in brackets in a URL and in known_hosts, and nowhere else.
+    if given.get("address"):
+        given["address"] = given["address"].strip("[]")
+    # AWX throws away what a job has in its home.
+    is_lasting = bool(params.get("session_dir")) or "AWX_PRIVATE_DATA_DIR" not in os.environ
+    return Options(server=server, label=label, is_lasting=is_lasting,
+                   installed_address=(params.get("installed_host") or "").strip("[]") or None, **given)
 
 
 def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Callable[[str], None],
-        clock: Clock = CLOCK) -> dict[str, t.Any]:
+        clock: Clock = CLOCK, label: str = "", home: str | None = None) -> dict[str, t.Any]:
     """Do what the module `name` does. Return its result; a failure is a result too (`failed`, `msg`, `failure`).
 
-    params: checked against SPECS[name]. tell: takes lines of progress. clock: by which all of it waits.
+    params: checked against SPECS[name]. tell: takes lines of progress. clock: by which all of it waits. label: what these lines call
+    the server. home: Ansible's folder, where that is not as the environment says.
     """
     session: Session | None = None
     try:
         if params.get("scope") == "account":
-            return _survey(params, tell, clock)
-        options = _options(params)
-        folder = Folder(params["session_dir"], provider_name(params), options.server)
+            return _survey(params, tell, clock, home)
+        options = _options(params, label)
+        folder = _folder(params, options.server, home)
         session = Session(lambda: make_provider(params, clock), options, folder, tell, check_mode, clock)
         if name == "rescue_mode":
             return session.enter() if params["state"] == "present" else session.leave()
@@ -157,13 +181,13 @@ def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Call
         return _failure(told, session)
 
 
-def _survey(params: t.Mapping[str, t.Any], tell: t.Callable[[str], None], clock: Clock) -> dict[str, t.Any]:
+def _survey(params: t.Mapping[str, t.Any], tell: t.Callable[[str], None], clock: Clock, home: str | None) -> dict[str, t.Any]:
     """All servers of the account. What is meant for one server (its address, the log-in to its installed system) is left out."""
     ours = {name: value for name, value in params.items() if not name.startswith("installed_") and name != "address"}
     ours["installed_known_hosts_file"] = params.get("installed_known_hosts_file")
 
     def session(provider: Provider, name: str) -> Session:
-        folder = Folder(params["session_dir"], provider.facts.name, name)
+        folder = _folder({**params, "provider": provider.facts.name}, name, home)
         return Session(provider, _options({**ours, "server": name}), folder, tell, clock=clock)
 
     return {"changed": False, "provider": params.get("provider"), "servers": survey(lambda: make_provider(params, clock), session)}

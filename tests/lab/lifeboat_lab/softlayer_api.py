@@ -47,6 +47,7 @@ from xml.parsers.expat import ExpatError
 from .clockwork import Clockwork
 from .ovh_api import Power
 from .unkind import UNKNOWN_STATE_SECONDS, Unkind
+from .unkind import now as unkind_now
 from .wire import Answer, HttpServer, Reset
 
 KINDS = {"vs": "SoftLayer_Virtual_Guest", "hw": "SoftLayer_Hardware_Server"}
@@ -162,7 +163,7 @@ class Server:
     def payload(self) -> dict[str, t.Any]:
         """All that the API can show of the server; masks make a choice of it."""
         active = self.active
-        shown = [transaction for transaction in self.transactions if time.monotonic() >= transaction.shown_from]
+        shown = [transaction for transaction in self.transactions if unkind_now() >= transaction.shown_from]
         commands = [command for command in self.commands if self.unkind.is_shown(command["made_at"])]
         system = {"name": "Debian", "version": "12.0.0-64", "manufacturer": "Debian", "referenceCode": "DEBIAN_12_64"}
         component = {"id": self.id + 1, "passwords": [], "softwareLicense": {"softwareDescription": system}}
@@ -569,7 +570,7 @@ class SoftLayerApi:
         """Begin a transaction of any kind. seconds: how long each of its statuses lasts. hang: the one it never leaves."""
         with self._lock:
             transaction = Transaction(next(self._transaction_numbers), group, tuple(seconds), next(iter(seconds)),
-                                      shown_from=time.monotonic() + max(server.shown_after, server.unkind.list_lag),
+                                      shown_from=unkind_now() + max(server.shown_after, server.unkind.list_lag),
                                       createDate=_date(), modifyDate=_date())
             server.transactions.append(transaction)
         # On the clock's thread, for a machine is never touched under our lock: it may have to ask for its next boot.
@@ -658,8 +659,8 @@ class SoftLayerApi:
             raise _ANSWERS["refused"]()
         if method in REBOOTS or method in RESCUE_METHODS.values():
             server._refused_until = now + server.refusal_seconds
-        server.commands.append({"made_at": now, "createDate": _date(), "modifyDate": _date(), "hardwareId": server.id, "processed": True,
-                                "remoteManagementCommand": {"keyName": method.upper(), "name": method}})
+        server.commands.append({"made_at": unkind_now(), "createDate": _date(), "modifyDate": _date(), "hardwareId": server.id,
+                                "processed": True, "remoteManagementCommand": {"keyName": method.upper(), "name": method}})
 
     def _find(self, request: _Request, kind: str) -> Server:
         for server in self.servers:

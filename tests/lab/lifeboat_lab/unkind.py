@@ -12,16 +12,35 @@ of this, so a client has to survive both.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 import typing as t
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 # How long a task is in a state that no documentation has.
 UNKNOWN_STATE_SECONDS = 2.0
 
 Value = t.TypeVar("Value")
+
+# By which all that is late is late.
+_clock: list[t.Callable[[], float]] = [time.monotonic]
+
+
+def now() -> float:
+    """Seconds on the clock of all that is late."""
+    return _clock[0]()
+
+
+@contextlib.contextmanager
+def counted_by(clock: t.Callable[[], float]) -> t.Iterator[None]:
+    """Lateness is counted by another clock, meanwhile. It is one for the whole process."""
+    _clock.insert(0, clock)
+    try:
+        yield
+    finally:
+        _clock.pop(0)
 
 
 @dataclass
@@ -77,8 +96,8 @@ class Unkind:
         return [*items[1::2], *reversed(items[::2])] if self.unordered else list(items)
 
     def is_shown(self, made_at: float) -> bool:
-        """Whether a task is shown that was made then, on the monotonic clock."""
-        return time.monotonic() >= made_at + self.list_lag
+        """Whether a task is shown that was made then, by now()."""
+        return now() >= made_at + self.list_lag
 
     def takes(self, name: str) -> bool:
         """Count down one of the fields that count; whether there was one left."""
@@ -95,12 +114,12 @@ class Past:
 
     def note(self, before: Mapping[str, t.Any]) -> None:
         """To be called when settings are written, with what these were before."""
-        self._written.append((time.monotonic(), dict(before)))
+        self._written.append((now(), dict(before)))
 
-    def seen(self, now: Mapping[str, t.Any], lag: float) -> dict[str, t.Any]:
-        """The settings as of `lag` seconds ago. now: as they are."""
-        seen = dict(now)
-        moment = time.monotonic() - lag
+    def seen(self, current: Mapping[str, t.Any], lag: float) -> dict[str, t.Any]:
+        """The settings as of `lag` seconds ago. current: as they are."""
+        seen = dict(current)
+        moment = now() - lag
         for written_at, before in reversed(self._written):
             if written_at > moment:
                 seen.update(before)
@@ -176,10 +195,6 @@ class Mixture:
             for name, value in fields.items():
                 merged[name] = (*merged.get(name, ()), *value) if name in ("null_fields", "missing_fields") else value
         return Unkind(**merged)
-
-    def without(self, impossible: t.Callable[[Mixture, str], bool]) -> Mixture:
-        """It, without the quirks of which that is said. The others stay as they are."""
-        return replace(self, quirks={name: fields for name, fields in self.quirks.items() if not impossible(self, name)})
 
 
 def singly() -> list[Mixture]:

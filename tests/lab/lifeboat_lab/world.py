@@ -113,7 +113,7 @@ class World:
         self.home = directory / "home"
         self._is_readme = inventory == "readme"
         self.known_hosts = self.home / ".ssh/known_hosts" if self._is_readme else directory / "known_hosts"
-        self.sessions = self.home / ".ansible/lifeboat" if self._is_readme else directory / "sessions"
+        self.sessions = directory / ("ansible/lifeboat" if self._is_readme else "sessions")
         self.inventory = directory / "inventory.ini"
         self.hosts: dict[str, Host] = {}
         self._layout, self._files, self._bus, self._cloud = layout, dict(files or {}), bus, cloud

@@ -31,7 +31,8 @@ class Look(t.NamedTuple):
 
     system: one of the three constants. reason: why, as a clause. heard: the port's own words (banner, refused, …).
     evidence: what the system said of itself after a log-in, or None. client, user: the connection, still open where one
-    logged in, and as whom. refused: how a log-in was refused.
+    logged in, and as whom. refused: how a log-in was refused. by_password: whether we are in by the
+    provider's password.
     """
 
     system: str
@@ -42,11 +43,12 @@ class Look(t.NamedTuple):
     client: Client | None = None
     user: str | None = None
     refused: str | None = None
+    by_password: bool = False
 
-    def fresh(self, asked_at: float, boot_id_before: str | None, now: float) -> bool | None:
-        """Whether it booted after a moment; None where it does not say. Moments are seconds since the epoch.
+    def fresh(self, elapsed: float, boot_id_before: str | None) -> bool | None:
+        """Whether it booted within the last `elapsed` seconds; None if it does not say.
 
-        An uptime and the time since the request are both durations, so the server's clock does not matter.
+        An uptime and the time since a request are both durations, so the server's clock does not matter.
         """
         if self.evidence is None:
             return None
@@ -54,7 +56,7 @@ class Look(t.NamedTuple):
             return self.evidence.boot_id != boot_id_before
         if self.evidence.uptime is None:
             return None
-        return self.evidence.uptime < now - asked_at
+        return self.evidence.uptime < elapsed
 
     def as_result(self) -> dict[str, t.Any]:
         """For the module's result: all that was seen, no secret."""
@@ -84,7 +86,7 @@ class Known(t.NamedTuple):
                 return RESCUE, "its host key is the one pinned in this session"
             if key in self.familiar:
                 return INSTALLED, "its host key is the one known from before"
-            return UNKNOWN, "it answers, but lets us not in"
+            return UNKNOWN, "it answers, but refused our login"
         if evidence.os and evidence.os.startswith(WINDOWS):
             # A Windows rescue takes no key, so this is the log-in to the user's own.
             return INSTALLED, f"it is {WINDOWS}"
@@ -100,26 +102,38 @@ class Known(t.NamedTuple):
         return UNKNOWN, "it does not say what its root file system is"
 
 
+# A login that was refused is tried again after so many seconds, and later after ever more: sshd punishes who keeps failing
+# (PerSourcePenalties: 5 s each, refused from 15 s on), and fail2ban bans after five failures in ten minutes.
+AGAIN_SECONDS = 3.0
+LONGEST_SECONDS = 60.0
+
+
 class Watch:
     """Looks at one SSH port again and again.
 
     logins: tried in turn on what answers, each on a connection of its own, as (login, own_key). A password is sent to none
-    but a host whose key is known.
+    but a host whose key is known. One that was refused is let alone for a while at that host key.
     """
 
     def __init__(self, address: str, port: int, known: Known, logins: t.Sequence[tuple[Login, bool]],
-                 timeout: float = 60.0, clock: Clock = CLOCK):
+                 timeout: float = 60.0, clock: Clock = CLOCK, proxy_command: str | None = None):
         self.address = address
         self.port = port
         self.known = known
         self.logins = list(logins)
         self.timeout = timeout
         self.clock = clock
-        self._port = PortWatcher(address, port, clock)
+        self._port = PortWatcher(address, port, clock, proxy_command)
+        # By host key and login: when it may be tried again, after how long the next time, and how it was refused.
+        self._refusals: dict[tuple[HostKey, Login], tuple[float, float, str]] = {}
 
     @property
     def heard(self) -> str:
         return self._port.heard
+
+    @property
+    def is_refused(self) -> bool:
+        return self._port.is_refused
 
     def __enter__(self) -> Watch:
         return self
@@ -134,6 +148,11 @@ class Watch:
         """Send the first packet, and come back at once."""
         self._port.wait(0)
 
+    def note_silence(self) -> None:
+        """Nobody answers any more: what comes up next may let in whom this one refused."""
+        soon = self.clock.monotonic() + AGAIN_SECONDS
+        self._refusals = {each: (min(again, soon), AGAIN_SECONDS, why) for each, (again, _pause, why) in self._refusals.items()}
+
     def look(self, seconds: float) -> Look | None:
         """Wait at most so many seconds for a banner, and see who it is. None where nobody spoke SSH.
 
@@ -141,41 +160,55 @@ class Watch:
         """
         if not self._port.wait(seconds):
             return None
-        refused: str | None = None
-        key: HostKey | None = None
         trusted = (*self.known.installed, *self.known.familiar, *((self.known.pinned,) if self.known.pinned else ()))
-        for number, (login, own_key) in enumerate(self.logins or [(None, False)]):
-            if number and not self._port.wait(self.timeout):
-                break
-            try:
-                client = Client(self._port.take(), self.timeout, trusted)
-            except LifeboatError as exc:
-                return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
-            key = client.host_key
-            if login is None or (own_key and key in self.known.installed):
+        try:
+            client = Client(self._port.take(), self.timeout, trusted)
+        except LifeboatError as exc:
+            return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
+        key = client.host_key
+        # A password is sent to none but a host whose key is known.
+        logins = [(login if key in trusted else login._replace(password=None), own_key) for login, own_key in self.logins]
+        for number, (login, own_key) in enumerate(each for each in logins if self._is_due(key, *each)):
+            if number:
                 client.close()
-                continue
+                if not self._port.wait(self.timeout):
+                    break
+                try:
+                    client = Client(self._port.take(), self.timeout, trusted)
+                except LifeboatError as exc:
+                    return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
+                key = client.host_key
             try:
-                client.log_in(login if key in trusted else login._replace(password=None))
+                client.log_in(login if key in trusted else login._replace(password=None))  # it may be another one by now
                 evidence = client.evidence()
             except LoginRefused as exc:
-                refused = exc.what
-                client.close()
+                self._note_refusal(key, login, own_key, exc.what)
                 continue
             except LifeboatError as exc:
                 client.close()
                 return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
             if evidence == Evidence():
                 # `Please login as the user "debian"`, a shell that is none, a forced command.
-                refused = f"SSH let {login.user} in, but ran nothing for him."
-                client.close()
+                self._note_refusal(key, login, own_key, f"SSH let {login.user} in, but ran nothing for them.")
                 continue
             system, reason = self.known.judge(key, evidence, own_key)
             return Look(system, reason, self.heard, key, evidence, client, login.user)
-        if key is None:
-            return Look(UNKNOWN, "it broke off", self.heard)
+        client.close()
         system, reason = self.known.judge(key, None, False)
-        return Look(system, reason, self.heard, key, refused=refused)
+        refused = [self._refusals[key, login][2] for login, _own_key in logins if (key, login) in self._refusals]
+        return Look(system, reason, self.heard, key, refused=refused[-1] if refused else None)
+
+    def _is_due(self, key: HostKey, login: Login, own_key: bool) -> bool:
+        if own_key and key in self.known.installed:
+            return False
+        again, _pause, _why = self._refusals.get((key, login), (0.0, 0.0, ""))
+        return self.clock.monotonic() >= again
+
+    def _note_refusal(self, key: HostKey, login: Login, own_key: bool, why: str) -> None:
+        # A key of the rescue system is of no use at the installed one, for as long as that runs.
+        first = LONGEST_SECONDS if own_key and key in self.known.familiar else AGAIN_SECONDS
+        _again, pause, _why = self._refusals.get((key, login), (0.0, first, ""))
+        self._refusals[key, login] = (self.clock.monotonic() + pause, min(pause * 2, LONGEST_SECONDS), why)
 
 
 class Ahead:

@@ -2,128 +2,182 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Leaving rescue. Private to this collection."""
+"""The way out of rescue. Private to this collection."""
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
-from ..._errors import LifeboatError, TargetError, TimedOut
+from ..._errors import TargetError, TimedOut, WrongSystem
 from ..._wait import Backoff
-from .._providers._base import BootOption, Server
-from . import _common, _record
-from ._common import Common
-from ._evidence import INSTALLED, RESCUE, UNKNOWN
-from ._reboot import NAMES
+from .._providers._base import BootOption, Refused, Server
+from . import _access, _decide, _in_use, _observe, _reboot, _record, _result, _settings
+from ._evidence import INSTALLED, RESCUE, Look
 from ._record import Record
 
+if t.TYPE_CHECKING:
+    from ._context import Context
 
-class Leaving(Common):
-    """The way out of rescue."""
 
-    def _leave(self) -> dict[str, t.Any]:
-        record = self.folder.load()
-        server, look = self._read_and_look(record)
-        if look.client:
-            record = self._adopted(record, server, look)
-        option = self._boot_option(server, record)
-        if record is None and look.system != RESCUE and not self._is_armed(option):
-            return self._result(server, None, look, option, changed=False)
+def leave(ctx: Context) -> dict[str, t.Any]:
+    """Have the installed system run, and every setting as it was."""
+    record = ctx.folder.load()
+    server, look = _observe.observe(ctx, record)
+    record = _observe.adopted(ctx, record, server, look)
+    if record is None:
+        look = _access.look_by_known_password(ctx, server, look)
+    option = _observe.boot_option(ctx, server, record)
+    step = _decide.leaving(_decide.Now(
+        phase=record.phase if record else "", system=look.system, armed=_observe.is_armed(option), separate=ctx.is_separate,
+        familiar=look.host_key is not None and look.host_key in _observe.known_keys(ctx, None).familiar,
+        requested=record is not None and record.reboot is not None, force=ctx.options.force))
+    if step == _decide.NOTHING:
+        return _result.make(ctx, server, None, look, option, changed=False)
+    if step in (_decide.UNTOLD, _decide.ENDED, _decide.SILENT):
+        raise _refusal(ctx, step, server, look, option)
+    record = record or _record_of_another(ctx, server, look)
+    record.installed_host_keys = list({*record.installed_host_keys, *ctx.options.installed_host_keys})
+    if look.system == RESCUE:
+        # Refused while something is mounted, whatever the phase: only a request to reboot goes before it.
+        _in_use.refuse_dirty(ctx, record, look)
+    if ctx.check_mode:
+        return _result.make(ctx, server, record, look, option, changed=True, before=server.settings, after=record.before)
+    return _carry_out(ctx, record, server, look, must_reboot=step == _decide.LEAVE)
 
-        if record is None:
-            record = self._empty_record(server)
-            record.before = self.provider.restorable_settings(server)
-            record.phase = _record.RESCUE
-            record.rescue_host_key = look.host_key.line if look.host_key and look.system == RESCUE else None
-        record.installed_host_keys = list({*record.installed_host_keys, *self.options.installed_host_keys})
-        if look.system == RESCUE:
-            # Refused while something is mounted, whatever the phase: only a request to reboot goes before it.
-            self._refuse_dirty(record, look)
-        elif record.phase == _record.RESCUE and look.system == UNKNOWN and not self.options.force:
-            if not self.is_separate and self._is_armed(option) is False:
-                raise TargetError(
-                    f"{server.name} is no longer in rescue, for {self.provider.facts.name} has it boot {option.name if option else ''}, "
-                    f"and nobody answers there by SSH ({look.heard}).",
-                    state="This call changed nothing. Somebody ended the rescue, or the provider did after its own time for it.",
-                    todo="Look at its console. state=present brings it into rescue again; force=true reboots it once more into its own "
-                         "system, which installed_host_keys or proof_port tell where it lets nobody in by SSH.")
-            set_to = "" if option is None else f"; the server is set to boot {option.name}"
-            raise TargetError(
-                f"The rescue system of {server.name} does not answer ({look.heard}), so nobody can say whether "
-                "something of the installed system is still mounted there.",
-                state=f"Nothing was changed{set_to}.",
-                todo="Look at its console; run this again when it answers, or with force=true.")
-        changes = {name: value for name, value in record.before.items()
-                   if not self.provider.same_setting(name, server.settings.get(name), value)}
-        # While arming nothing was rebooted; a reboot asked for since then may still bring the rescue system.
-        # Where that is one with the reboot, restoring is what follows it: the installed system was proved to run, and may be
-        # off again by now, as it was before.
-        is_back = not self.is_separate and record.phase == _record.RESTORING
-        must_reboot = (look.system == RESCUE or record.phase in (_record.REBOOTING, _record.LEAVING)
-                       or (look.system == UNKNOWN and record.phase != _record.ARMING and not is_back)
-                       or (not self.is_separate and self._is_armed(option) is True))
-        if self.check_mode:
-            return self._result(server, record, look, option, changed=True,
-                                before=server.settings, after=record.before)
-        settings_before = dict(server.settings)
-        if changes and self.is_separate:
-            if record.phase != _record.LEAVING:
-                self.save(record, _record.RESTORING if must_reboot else record.phase)
-            self.say("api", "restoring the provider's settings")
-            self._write(server.name, changes)
-            server = self.provider.read_server(server.name)
-        self.mark("restored")
-        if must_reboot:
-            if record.phase != _record.LEAVING:
-                record.reboot = None
-                self.save(record, _record.LEAVING)
-            look = self._reboot(record, INSTALLED, look, option=self._way_out(server))
-        if not self.is_separate:
-            if must_reboot:
-                self.save(record, _record.RESTORING)
-            server = self._restored(record)
-        left = {name: server.settings.get(name) for name, value in record.before.items()
-                if not self.provider.same_setting(name, server.settings.get(name), value)}
-        if look.client:
-            look.client.close()
-        if not left:
-            self.folder.clear()
-        option = self._boot_option(server, None)
-        result = self._result(server, record if left else None, look, option, changed=True,
-                              before=settings_before, after=server.settings)
-        result["tasks"] = record.tasks
-        if must_reboot:
-            # That is what was waited for.
-            result["fresh"] = True
-        if left:
-            raise LifeboatError(f"The provider did not take back the settings {', '.join(sorted(left))} of {server.name}.",
-                                state=f"{NAMES[look.system].capitalize()} runs.", todo="Run this again, or set them by hand.",
-                                details={"settings": left})
-        return result
 
-    def _way_out(self, server: Server) -> BootOption | None:
-        """What to have booted for leaving; None where any reboot does, because the provider's settings are right by then."""
-        if self.is_separate or not self.provider.facts.boot_option_lasts:
-            return None
-        return self.provider.choose(server.name, "harddisk")
+def _carry_out(ctx: Context, record: Record, server: Server, look: Look, must_reboot: bool) -> dict[str, t.Any]:
+    before = dict(server.settings)
+    changes = _to_restore(ctx, record, server)
+    boots = {name: value for name, value in changes.items() if name in ctx.provider.facts.boots_by}
+    if boots and ctx.is_separate:
+        if record.phase != _record.LEAVING:
+            ctx.save(record, _record.RESTORING if must_reboot else record.phase)
+        server = _restore_boot_option(ctx, server, boots)
+    ctx.mark("restored")
+    if must_reboot:
+        if record.phase != _record.LEAVING:
+            record.reboot = None
+            ctx.save(record, _record.LEAVING)
+        look = _reboot.reboot(ctx, record, INSTALLED, look, option=_way_out(ctx, server))
+    # The rest comes when the installed system is back: should the rescue system boot once more, it lets the session's key in.
+    if must_reboot and not ctx.is_separate:
+        ctx.save(record, _record.RESTORING)
+    server = _restored(ctx, record, server)
+    ctx.folder.clear()
+    result = _result.make(ctx, server, None, look, _observe.boot_option(ctx, server, None), changed=True, before=before,
+                          after=server.settings)
+    result["tasks"] = record.tasks
+    warnings = _not_restored(ctx, record, server)
+    if warnings:
+        result["warnings"] = warnings
+    if must_reboot:
+        # That is what was waited for.
+        result["fresh"] = True
+    return result
 
-    def _restored(self, record: Record) -> Server:
-        """Restore what is left to restore once the installed system is back, where that comes with a reboot of the provider's."""
-        asked: list[bool] = []
 
-        def look() -> Server | None:
-            server = self.provider.read_server(record.server)
-            changes = {name: value for name, value in record.before.items()
-                       if not self.provider.same_setting(name, server.settings.get(name), value)}
-            if changes and not asked:
-                asked.append(True)
-                self.say("api", "restoring the provider's settings")
-                self._write(server.name, changes)
-            return None if changes else server
+def _record_of_another(ctx: Context, server: Server, look: Look) -> Record:
+    """A record for what somebody else has begun, and we end."""
+    record = _observe.empty_record(ctx, server)
+    record.before = ctx.provider.restorable_settings(server)
+    record.phase = _record.RESCUE
+    record.rescue_host_key = look.host_key.line if look.host_key and look.system == RESCUE else None
+    return record
 
-        wait = self.clock.wait(_common.EXPECTED_SECONDS, Backoff(1.0, 5.0))
+
+def _not_restored(ctx: Context, record: Record, server: Server) -> list[str]:
+    """A sentence for each setting that is not as it was, or of which nobody knows."""
+    left = _settings.differing(ctx, server, record.before)
+    return [f"The provider did not restore {name} of {server.name}: it was {value!r}, and is {server.settings.get(name)!r}. "
+            "Set it by hand." for name, value in left.items()] + \
+           [f"The provider does not show {name} of {server.name}, so it is not known what it was before. It is empty now."
+            for name in _unknown(record)]
+
+
+def _refusal(ctx: Context, step: str, server: Server, look: Look, option: BootOption | None) -> TargetError:
+    """Why leaving is refused."""
+    if step == _decide.UNTOLD:
+        why = f"{look.reason}{f': {look.refused}' if look.refused else f' ({look.heard})'}".rstrip(".")
+        set_to = f"The provider has it boot {option.name} next, which says nothing of what runs. " if option else ""
+        return TargetError(f"Cannot tell which system runs on {server.name}: {why}.",
+                           state=f"{set_to}Nothing was changed.",
+                           todo="If it may be in rescue, run this on the controller that has its session, or log in with its key "
+                                "(private_key_file). The installed system is known by a login, by its host key in known_hosts or in "
+                                "installed_host_keys.")
+    if step == _decide.ENDED:
+        return TargetError(
+            f"{server.name} is no longer in rescue, for {ctx.provider.facts.name} has it boot {option.name if option else ''}, "
+            f"and nobody answers there by SSH ({look.heard}).",
+            state="This call changed nothing. Somebody ended the rescue, or the provider did after its own time for it.",
+            todo="Look at its console. state=present brings it into rescue again; force=true reboots it once more into its own "
+                 "system, which installed_host_keys or proof_port tell where it lets nobody in by SSH.")
+    set_to = "" if option is None else f"; the server is set to boot {option.name}"
+    return TargetError(
+        f"The rescue system of {server.name} does not answer ({look.heard}), so nobody can say whether "
+        "something of the installed system is still mounted there.",
+        state=f"Nothing was changed{set_to}.",
+        todo="Look at its console; run this again when it answers, or with force=true.")
+
+
+def _unknown(record: Record) -> list[str]:
+    """Settings that this session has changed, without knowing what they were."""
+    return [name for name in record.armed if name not in record.before]
+
+
+def _to_restore(ctx: Context, record: Record, server: Server) -> dict[str, t.Any]:
+    """The settings that are not as they were; of what they were is not known, they are to be empty."""
+    return {**_settings.differing(ctx, server, record.before), **dict.fromkeys(_unknown(record))}
+
+
+def _restore_boot_option(ctx: Context, server: Server, boots: t.Mapping[str, t.Any]) -> Server:
+    """Have the installed system boot next. What is not set is not rebooted into."""
+    ctx.say("api", "restoring what boots next")
+    server = _settings.write_and_read(ctx, server.name, boots, boots)
+    if _settings.differing(ctx, server, boots):
+        option = _observe.boot_option(ctx, server, None)
+        raise WrongSystem(f"The provider accepted what is to boot next on {server.name}, but it is not set.",
+                          state=f"{option.name if option else 'Something else'} is set to boot next; nothing was rebooted.",
+                          todo="Run this again; if that does not help, set it by hand.")
+    return server
+
+
+def _way_out(ctx: Context, server: Server) -> BootOption | None:
+    """What to have booted for leaving; None where any reboot does, because the provider's settings are right by then."""
+    if ctx.is_separate or not ctx.provider.facts.boot_option_lasts:
+        return None
+    return ctx.provider.choose(server.name, "harddisk")
+
+
+def _restored(ctx: Context, record: Record, server: Server) -> Server:
+    """Restore what is left to restore, with the installed system back."""
+    if ctx.is_separate:
+        changes = _to_restore(ctx, record, server)
+        if not changes:
+            return server
+        ctx.say("api", "restoring the provider's settings")
         try:
-            return t.cast(Server, wait.until(look, lambda: TimedOut("The provider has not restored its settings.")))
-        except TimedOut:
-            # The caller tells what was not taken back.
-            return self.provider.read_server(record.server)
+            return _settings.write_and_read(ctx, record.server, changes, record.before)
+        except Refused:
+            # One value that it does not take must not keep the others from being restored.
+            for name, value in changes.items():
+                with contextlib.suppress(Refused):
+                    ctx.write(record.server, {name: value})
+            return ctx.provider.read_server(record.server)
+    # Here the provider has work of its own with that, and may take it for a while only.
+    again = ctx.clock.pace(Backoff(_settings.REWRITE_SECONDS, _settings.REWRITE_SECONDS))
+
+    def poll() -> Server | None:
+        server = ctx.provider.read_server(record.server)
+        changes = _settings.differing(ctx, server, record.before)
+        if changes and again.due():
+            ctx.say("api", "restoring the provider's settings")
+            ctx.write(server.name, changes)
+        return None if changes else server
+
+    wait = ctx.clock.wait(_observe.EXPECTED_SECONDS, Backoff(1.0, 5.0))
+    try:
+        return t.cast(Server, wait.until(poll, lambda: TimedOut("The provider has not restored its settings.")))
+    except TimedOut:
+        # The caller tells what was not restored.
+        return ctx.provider.read_server(record.server)

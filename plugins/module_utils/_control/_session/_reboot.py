@@ -8,100 +8,108 @@ from __future__ import annotations
 
 import typing as t
 
-from ..._errors import LifeboatError, TimedOut, WrongSystem
+from ..._errors import TimedOut, WrongSystem
 from ..._wait import Backoff
-from .._ssh._client import Login
+from .._providers._base import OPEN, BootOption
 from .._ssh._port import answers
-from . import _record
-from ._evidence import INSTALLED, RESCUE, UNKNOWN, Known, Look, Watch
-from ._record import Reboot, Record
+from . import _access, _decide, _observe, _record, _words
+from ._evidence import INSTALLED, RESCUE, UNKNOWN, Look, Watch
+from ._record import Record
+from ._request import HARD_REBOOTS, Request
+from ._words import NAMES
 
 if t.TYPE_CHECKING:
-    from .._providers._base import BootOption, Task
-    from ._common import Common
+    from ._context import Context
 
-NAMES = {RESCUE: "the rescue system", INSTALLED: "the installed system", UNKNOWN: "an unknown system"}
-HARD_REBOOTS = 2  # one, and one power cycle more when the wrong system or none came up
+# A port that says nothing for so long is silent. That proves nothing; but what boots is not asked to reboot.
+SILENT_SECONDS = 2.0
+# Where nothing changes, a line tells so this often.
+NEWS_SECONDS = 30.0
+
+
+def reboot(ctx: Context, record: Record, goal: str, last: Look, plain: bool = False, option: BootOption | None = None) -> Look:
+    """Reboot and wait until `goal` is proved to run. All log-ins are tried on what answers, to tell which one booted.
+
+    plain: a new boot is enough where nobody can tell the system. option: what is to boot, where the provider sets that
+    and reboots in one.
+    """
+    address, port = record.address or "", record.rescue_port
+    if goal == INSTALLED:
+        address, port = ctx.options.installed_address or address, ctx.options.installed_port
+    with Watch(address, port, _observe.known_keys(ctx, record), _access.logins(ctx, record), clock=ctx.clock,
+               proxy_command=ctx.options.proxy_command) as watch:
+        return Rebooting(ctx, record, goal, watch, plain, option).run(last)
 
 
 class Rebooting:
     """One reboot into one system, with all that can go wrong meanwhile.
 
-    Soft first, hard when the soft one brought no reboot by its deadline, one power cycle more when the wrong system or none
-    came up, a named error after that.
+    Soft first, hard if the soft one had no effect by its deadline, one more power cycle if the wrong system or none came up, a named
+    error after that; see _decide.
     """
 
-    def __init__(self, session: Common, record: Record, goal: str, watch: Watch, plain: bool = False,
+    def __init__(self, ctx: Context, record: Record, goal: str, watch: Watch, plain: bool = False,
                  option: BootOption | None = None):
-        self.session = session
-        self.clock = session.clock
-        self.options = session.options
+        self.ctx = ctx
+        self.clock = ctx.clock
+        self.options = ctx.options
         self.record = record
         self.goal = goal
         self.watch = watch
-        # A reboot for its own sake: where nobody can tell the system, that one went down and came up is enough.
+        # A reboot for its own sake: a new boot is enough, if nobody can tell of which system.
         self.plain = plain
-        # What the provider is to boot, where it sets that and reboots in one. The reboot is its own, then.
         self.option = option
-        self.task_state = "running"
-        self.task_pace = self.clock.pace(Backoff(1.0, 15.0))
-        self.secret_pace = self.clock.pace(Backoff(3.0, 20.0))
-        self.began = self.clock.time()
-        # When this call itself asked for a hard reboot.
-        self.asked: float | None = None
-        # Down-then-up is evidence of a reboot where nobody can log in.
-        self.gone_since: float | None = None
-        self.was_gone = False
+        self.request = Request(ctx, record, goal, option, self._state_words)
+        self.secret_pace = self.clock.pace(Backoff(3.0, 60.0))
+        self.silent_since: float | None = None
         self.last: Look | None = None
-
-    @property
-    def reboot(self) -> Reboot:
-        """The request that is under way."""
-        return t.cast(Reboot, self.record.reboot)
+        # Whether the provider has given the rescue system's password.
+        self.has_password = False
+        self.news = self.clock.pace(Backoff(NEWS_SECONDS, NEWS_SECONDS))
+        self.news.due()
 
     def run(self, last: Look | None) -> Look:
-        """Reboot, unless that was asked for already, and return the look that proved the goal.
+        """Reboot, unless that was requested already, and return the look that proved the goal.
 
         last: the look before, which tells who ran until now.
         """
         if self.record.reboot is None:
-            self._ask_first(last)
-        else:
-            # A call that died asked for it. This one may power cycle once more by itself.
-            self.reboot.hard = min(self.reboot.hard, HARD_REBOOTS - 1)
-            if self.reboot.method == "hard" and not self.reboot.task:
-                if self.option is None and last is not None and last.system == self.goal and self._is_goal(last):
-                    # It was carried out, and the system that was asked for is back. Not every provider can report that, and a
-                    # second request would hit this system.
-                    self.session.mark(self.goal)
-                    return last
-                self._ask_hard(again=True)
-        if self.goal == RESCUE and self.session.unseen:
+            self.request.first(last)
+        elif not self.request.resume():
+            if self.option is None and last is not None and last.system == self.goal and self._is_proved(last):
+                # It was carried out, and the system that was asked for is back. Not every provider can report that, and a second
+                # request would hit this system.
+                self.ctx.mark(self.goal)
+                return last
+            self.request.hard(again=True)
+        if self.goal == RESCUE and self.ctx.unseen:
             return self._wait_unseen()
-        wait = self.clock.wait(self.options.wait_timeout, Backoff(0.2, 2.0), pause=self._pause)
+        # A login that fails, and a connection that does not even try one, are both held against us by sshd.
+        wait = self.clock.wait(self.options.wait_timeout, Backoff(0.5, 3.0), pause=self._pause)
         found: Look = wait.until(self._look, lambda: self._late(self.options.wait_timeout))
-        self.session.mark(self.goal)
+        self.ctx.mark(self.goal)
         if self.option is not None:
             # The provider shows what boots only when its job has ended, which may be after the system answers.
             late = self.options.boot_timeout
-            self.clock.wait(late, self.task_pace.backoff).until(self._task_end, lambda: self._late(late))
+            self.clock.wait(late, self.request.pace.backoff).until(self._task_end, lambda: self._late(late))
         return found
 
     def _wait_unseen(self) -> Look:
-        """Nobody logs in by SSH: what the provider says of its job, and its password, is all that there is."""
+        """Nobody logs in over SSH: what the provider says of its job, and its password, is all that there is."""
         late = self.options.boot_timeout
-        self.clock.wait(late, self.task_pace.backoff).until(self._task_end, lambda: self._late(late))
+        self.clock.wait(late, self.request.pace.backoff).until(self._task_end, lambda: self._late(late))
         if self.options.credentials_file:
-            self.session.say("secret", "waiting for the rescue system's password")
-            found = self.clock.wait(late, self.secret_pace.backoff).until(lambda: self.session.credentials(self.record), lambda: TimedOut(
-                f"The provider gave no password for the rescue system of {self.record.server} within {late:.0f} s of its reboot.",
-                state=self._state_words(), todo="Look into the mails of your account there. Running this again waits on."))
-            self.session.write_credentials(self.record, found)
+            self.ctx.say("secret", "waiting for the rescue system's password")
+            found = self.clock.wait(late, self.secret_pace.backoff).until(
+                lambda: _access.credentials(self.ctx, self.record), lambda: TimedOut(
+                    f"The provider gave no password for the rescue system of {self.record.server} within {late:.0f} s of its reboot.",
+                    state=self._state_words(), todo="Look into the mails of your account there. Running this again waits on."))
+            _access.write_credentials(self.ctx, self.record, found)
         return Look(UNKNOWN, "nobody looked, for nobody logs in by SSH", self.watch.heard)
 
     def _task_end(self) -> bool | None:
-        self._read_task(now=True)
-        return None if self.task_state == "running" else True
+        self.request.read_task(now=True)
+        return None if self.request.task_state in OPEN else True
 
     def _pause(self, seconds: float) -> None:
         # While nobody speaks a look itself blocks until somebody does. Who spoke and was not the goal is let alone a while.
@@ -109,261 +117,188 @@ class Rebooting:
             self.clock.pause(seconds)
 
     def _look(self) -> Look | None:
-        self._read_task()
-        look = self.watch.look(1.0) or self._look_at_proof_port()
+        self.request.read_task()
+        look = self.watch.look(1.0)
+        if look is None or look.system == UNKNOWN:
+            look = self._look_at_proof_port() or look
         self.last = look
         if look is None:
             self._note_silence()
         else:
-            look = look if self._is_goal(look) else self._try_password(look)
+            look = look if self._is_proved(look) else self._try_password(look)
+            self.last = look
             self._tell_look(look)
-            if self._is_goal(look):
-                return look
-            if look.client:
-                look.client.close()
-            if self._is_wrong(look):
-                self._power_cycle_or_fail(look)
-                return None
-        self._escalate()
+        step = _decide.next_step(self._situation(look))
+        if step == _decide.ARRIVED:
+            return look
+        if look is not None and look.client:
+            look.client.close()
+        self._carry_out(step, look)
+        if self.news.due():
+            self.ctx.say_again(self._waited())
         return None
 
-    # -- asking for it
-
-    def _ask_first(self, last: Look | None) -> None:
-        before = last.evidence.boot_id if last and last.evidence else None
-        self.record.reboot = Reboot("soft", self.clock.time(), boot_id_before=before,
-                                    host_key_before=last.host_key.line if last and last.host_key else None)
-        if self.option is not None and self.options.reboot_method == "soft":
-            raise LifeboatError(f"{self.session.provider.facts.name} reboots by itself when it sets what boots, so there is no "
-                                "soft reboot.", state=self._armed_words(), todo="Use reboot_method=auto or hard.")
-        if self.options.reboot_method != "hard" and self.option is None:
-            try:
-                if self._ask_soft(last):
-                    return
-            except LifeboatError as exc:
-                if self.options.reboot_method == "soft":
-                    raise
-                self.session.say("soft", f"no soft reboot: {exc.what}")
-            if self.options.reboot_method == "soft":
-                why = (last.refused or last.reason) if last else "nobody answers"
-                raise LifeboatError(f"{self.record.server} cannot be rebooted softly: {why.rstrip('.')}.",
-                                    state=self._armed_words(), todo="Use reboot_method=auto or hard.")
-        self._ask_hard()
-
-    def _armed_words(self) -> str:
-        if self.record.boot and self.record.phase in (_record.ARMING, _record.REBOOTING):
-            return f"{self.record.boot['name']} is set to boot next; nothing was rebooted."
-        return "Nothing was rebooted."
-
-    def _ask_soft(self, last: Look | None) -> bool:
-        """Ask the running system to reboot. False where nobody is logged in to it."""
-        if last is None or last.client is None:
-            return False
-        self.reboot.asked_at = self.clock.time()
-        self._save_asked()
-        self.session.say("reboot", f"asking {NAMES[last.system]} to reboot")
-        self.session.changed = True
-        last.client.soft_reboot(last.user or "root")
-        last.client.close()
-        return True
-
-    def _save_asked(self) -> None:
-        leaving = self.record.phase == _record.LEAVING
-        self.session.save(self.record, _record.LEAVING if leaving else _record.REBOOTING)
-
-    def _ask_hard(self, again: bool = False) -> None:
-        """Ask the provider to reboot. again: it may have been asked already, by a call that died."""
-        reboot = self.reboot
-        if not again:
-            reboot.mark = self.session.provider.reboot_mark(self.record.server)
-            reboot.method = "hard"
-            reboot.task = None
-            reboot.hard += 1
-            reboot.asked_at = self.clock.time()
-            self._save_asked()
-            more = " (a power cycle more)" if reboot.hard > 1 else ""
-            what = f"to boot {self.option.name}" if self.option else "for a hard reboot"
-            self.session.say("reboot", f"asking the provider {what}{more}")
-        self.session.changed = True
-        task = self._ask_provider(again)
-        self.asked = self.clock.time()
-        reboot.task = task.id
-        self.record.tasks.append(task.id)
-        self.session.save(self.record, self.record.phase)
-        self.session.say("task", f"task {task.id}: {task.text}")
-        self.task_state = "running"
-        self.was_gone = False
-        self.gone_since = None
-
-    def _ask_provider(self, again: bool) -> Task:
-        provider, name, mark = self.session.provider, self.record.server, self.reboot.mark
-        if self.option is None:
-            return provider.reboot_hard(name, mark, asked_before=again)
-        password = self.session.given_password(self.record) if self.goal == RESCUE else None
-        return provider.switch(name, self.option, mark, asked_before=again, password=password)
+    def _carry_out(self, step: str, look: Look | None) -> None:
+        if step == _decide.WRONG:
+            raise self._wrong(t.cast(Look, look))
+        if step == _decide.LATE:
+            raise self._late(self.request.elapsed)
+        if step == _decide.HARD:
+            self.ctx.say("soft", f"the soft reboot had no effect within {self.clock.monotonic() - self.request.since:.0f} s")
+            self.request.hard()
+            self.silent_since = None
+        if step == _decide.AGAIN:
+            if look is not None and look.system not in (self.goal, UNKNOWN) and self._is_fresh(look):
+                self.ctx.say("wrong", f"{NAMES[look.system]} booted instead of {NAMES[self.goal]}")
+            if look is not None:
+                # It goes on answering until the next reboot takes effect, and must not be taken for what comes of that.
+                self.request.reboot.boot_id_before = look.evidence.boot_id if look.evidence else None
+                self.request.reboot.host_key_before = look.host_key.line if look.host_key else None
+            self.request.hard()
+            self.silent_since = None
 
     # -- what was seen
 
+    def _situation(self, look: Look | None) -> _decide.Situation:
+        reboot = self.request.reboot
+        soft_only = self.options.reboot_method == "soft"
+        fresh = self._is_fresh(look) if look else None
+        # A soft reboot that is seen to have had no effect is not waited for as long as a boot.
+        patience = self.options.soft_timeout if reboot.method == "soft" and fresh is False else self.options.boot_timeout
+        # One that may not even have arrived may still come; the provider tells the next call whether it did.
+        lost = reboot.method == "hard" and not reboot.task
+        more = (self.goal != RESCUE or self.ctx.provider.facts.hard_reboot) and reboot.hard < HARD_REBOOTS and not lost
+        return _decide.Situation(
+            goal=self.goal, method=reboot.method, system=look.system if look else "", fresh=fresh,
+            logged_in=bool(look and look.client), task=self.request.task_state if reboot.method == "hard" else "",
+            seconds=self.clock.monotonic() - self.request.since, patience=patience, more=more,
+            lacks_password=self._lacks_password(), denied=self.ctx.provider.denied_words() is not None,
+            any_boot=self.plain, soft_only=soft_only)
+
+    def _lacks_password(self) -> bool:
+        return self.goal == RESCUE and self.ctx.by_password and not self.has_password
+
+    def _waited(self) -> str:
+        """How long it has been waited for, and what the limit is, for a line of progress."""
+        if self.request.task_state in OPEN:
+            return f" ({self.request.elapsed:.0f} s of {self.options.wait_timeout:.0f} s, waiting for the provider)"
+        seconds = self.clock.monotonic() - self.request.since
+        return f" ({seconds:.0f} s of {self.options.boot_timeout:.0f} s, waiting for {NAMES[self.goal]})"
+
+    def _is_proved(self, look: Look) -> bool:
+        return _decide.is_proved(self._situation(look))
+
     def _note_silence(self) -> None:
         now = self.clock.monotonic()
-        if self.gone_since is None:
-            self.gone_since = now
-        elif now - self.gone_since >= 2.0 or "refused" in self.watch.heard:
-            self.was_gone = True
-        self.session.say("ssh", f"port {self.watch.port}: {self.watch.heard}")
+        if self.silent_since is None:
+            self.silent_since = now
+        elif self.watch.is_refused or now - self.silent_since >= SILENT_SECONDS:
+            self.watch.note_silence()
+        self.ctx.say("ssh", f"port {self.watch.port}: {self.watch.heard}", self._waited())
 
     def _tell_look(self, look: Look) -> None:
-        self.gone_since = None
+        self.silent_since = None
         if look.system == UNKNOWN:
-            self.session.say("ssh", f"port {self.watch.port}: {look.heard}; {look.reason}")
+            why = f" ({look.refused.rstrip('.')})" if look.refused else ""
+            self.ctx.say("ssh", f"port {self.watch.port}: {look.heard}; {look.reason}{why}", self._waited())
         elif self._is_fresh(look):
             up = f", up {look.evidence.uptime:.0f} s" if look.evidence and look.evidence.uptime is not None else ""
-            self.session.say("ssh", f"{NAMES[look.system]} answers{up}")
+            self.ctx.say("ssh", f"{NAMES[look.system]} answers{up}")
         else:
-            self.session.say("ssh", f"{NAMES[look.system]} of before still answers")
+            self.ctx.say("ssh", f"{NAMES[look.system]} from before the reboot still answers", self._waited())
 
     def _is_fresh(self, look: Look) -> bool | None:
-        fresh = look.fresh(self.reboot.asked_at, self.reboot.boot_id_before, self.clock.time())
+        """Whether what answers booted after the request; None if that cannot be told."""
         if look.heard == "proof port":
-            return self.was_gone
-        if fresh is None and look.host_key is not None:
-            if self.goal == INSTALLED and look.system == INSTALLED and self.record.rescue_host_key:
-                # The rescue system ran when the reboot was asked for; now another one answers.
-                return look.host_key.line != self.record.rescue_host_key
-            if self.reboot.host_key_before and look.host_key.line != self.reboot.host_key_before:
-                return True
-            return True if self.was_gone else None
-        return fresh
-
-    def _is_goal(self, look: Look) -> bool:
-        if self.goal == INSTALLED and look.system == UNKNOWN and look.host_key is not None and self.record.rescue_host_key:
-            # Nobody can log in, and its host key is not known. But it is not the rescue system's, which was pinned, and it
-            # refuses the key that the rescue system takes.
-            return look.host_key.line != self.record.rescue_host_key and bool(look.refused)
-        if self.plain and look.system == UNKNOWN and look.host_key is not None:
-            return self.was_gone
-        if look.system != self.goal or not self._is_fresh(look):
-            return False
-        return self.goal != RESCUE or look.client is not None or self.plain
-
-    def _is_wrong(self, look: Look) -> bool:
-        return look.system not in (self.goal, UNKNOWN) and bool(self._is_fresh(look))
+            return True  # of a system that was to be left, it alone listens there
+        fresh = look.fresh(self.request.elapsed, self.request.reboot.boot_id_before)
+        if fresh is not None or look.host_key is None:
+            return fresh
+        if self.goal == INSTALLED and look.system == INSTALLED and not self.plain:
+            # It is known to be the installed system. If another one ran when the reboot was requested, that is enough.
+            before = self.record.rescue_host_key or self.request.reboot.host_key_before
+            return True if look.host_key.line != before or self.request.has_run() else None
+        if self.request.has_run() and self.request.reboot.host_key_before and look.host_key.line != self.request.reboot.host_key_before:
+            return True
+        return None
 
     def _look_at_proof_port(self) -> Look | None:
         """The user's own proof that the installed system runs: a TCP port that it alone listens on."""
-        if self.goal != INSTALLED or self.options.proof_port is None or not self.was_gone:
+        if self.goal != INSTALLED or self.plain or self.options.proof_port is None:
             return None
         address = self.options.installed_address or self.record.address or ""
-        if not answers(address, self.options.proof_port, self.options.connect_timeout):
+        if not answers(address, self.options.proof_port, self.options.connect_timeout, self.options.proxy_command):
             return None
-        return Look(INSTALLED, f"it went down, and now port {self.options.proof_port} answers", "proof port")
-
-    # -- the provider's side
-
-    def _read_task(self, now: bool = False) -> None:
-        if self.reboot.method != "hard" or self.task_state not in ("running", "unknown") or not self.reboot.task:
-            return
-        if not (self.task_pace.due() or now):
-            return
-        task = self.session.provider.read_task(self.record.server, self.reboot.task)
-        if task.state != "unknown":
-            self.session.say("task", f"task {task.id}: {task.text}")
-        if task.state == "failed":
-            # The next call must ask again, not wait for this one.
-            self.record.reboot = None
-            self.session.save(self.record, self.record.phase)
-            raise LifeboatError(f"The provider's reboot of {self.record.server} failed: task {task.id}: {task.text}.",
-                                state=self._state_words(), todo="Run this again to ask for another reboot; if that fails "
-                                                                "too, open a ticket at the provider.",
-                                details={"task": task.id})
-        if task.state != self.task_state:
-            self.task_pace.backoff.reset()
-        self.task_state = task.state
+        return Look(INSTALLED, f"its port {self.options.proof_port} answers, on which it alone listens", "proof port")
 
     def _try_password(self, look: Look) -> Look:
         """Log in by the password that the provider gives, once, and plant the session's key with it."""
-        if self.goal != RESCUE or not self.session.by_password or look.system == INSTALLED or look.client or not look.host_key:
+        if self.goal != RESCUE or not self.ctx.by_password or look.system == INSTALLED or look.client or not look.host_key:
             return look
-        if self.reboot.host_key_before == look.host_key.line or not self.secret_pace.due():
+        if self.request.reboot.host_key_before == look.host_key.line or not self.secret_pace.due():
             return look
         # A password that the provider shows all the time may be the installed system's too.
-        rescue_only = "known" not in self.session.provider.facts.credentials
-        if not rescue_only and not self.was_gone and self.task_state == "running":
+        rescue_only = "known" not in self.ctx.provider.facts.credentials
+        if not rescue_only and not self.request.reboot.host_key_before and self.request.task_state in OPEN:
             return look
-        credentials = self.session.credentials(self.record)
+        credentials = _access.credentials(self.ctx, self.record)
         if credentials is None:
-            self.session.say("secret", "waiting for the rescue system's password")
+            self.ctx.say("secret", "waiting for the rescue system's password", self._waited())
             return look
-        again = Watch(self.watch.address, self.watch.port, Known(pinned=look.host_key),
-                      [(Login(credentials.user, password=credentials.password), False)], clock=self.clock)
-        with again:
-            # Only to the very host that was just seen.
-            found = again.look(self.watch.timeout)
-        if found is None or found.client is None or found.host_key != look.host_key:
+        self.has_password = True
+        found = _access.look_with(self.ctx, self.watch.address, self.watch.port, look, credentials)
+        if found is None:
             return look
         system, reason = self.watch.known.judge(look.host_key, found.evidence, rescue_only)
         found = found._replace(system=system, reason=reason)
         if system == RESCUE and found.client and self._is_fresh(found):
-            self.session.write_credentials(self.record, credentials)
-            found.client.plant_key(self.session.public_key(self.record))
+            _access.write_credentials(self.ctx, self.record, credentials)
+            found.client.plant_key(_access.public_key(self.ctx, self.record))
             self.record.user = credentials.user
         return found
 
-    # -- escalation
+    # -- the two ways in which it fails
 
-    def _escalate(self) -> None:
-        # What was asked for long ago, by a call that died, is given another minute; what is asked for now, all of its time.
-        waited = self.clock.time() - (self.asked or max(self.reboot.asked_at, self.began - max(0.0, self.options.boot_timeout - 60)))
-        if self.reboot.method == "soft":
-            limit = self.options.boot_timeout if self.was_gone else self.options.soft_timeout
-            if waited >= limit:
-                if self.options.reboot_method == "soft" or (self.goal == INSTALLED and self.was_gone):
-                    raise self._late(waited)
-                self.session.say("soft", f"the soft reboot brought nothing in {waited:.0f} s")
-                self._ask_hard()
-        elif waited >= self.options.boot_timeout:
-            if self.option is not None and self.task_state == "running":
-                # The provider is still at it, and takes nothing else meanwhile.
-                return
-            if self.goal == INSTALLED:
-                # It may be checking its disks, or not let SSH in. A power cycle would not mend the one, and harm the other.
-                raise self._late(waited)
-            self._power_cycle_or_fail(None)
-
-    def _power_cycle_or_fail(self, look: Look | None) -> None:
-        can = self.goal != RESCUE or self.session.provider.facts.hard_reboot
-        if can and self.reboot.hard < HARD_REBOOTS and self.options.reboot_method != "soft":
-            if look is not None:
-                self.session.say("wrong", f"{NAMES[look.system]} booted instead of {NAMES[self.goal]}")
-                # It goes on answering until the next reboot takes effect, and must not be taken for what comes of that.
-                self.reboot.boot_id_before = look.evidence.boot_id if look.evidence else None
-                self.reboot.host_key_before = look.host_key.line if look.host_key else None
-            self._ask_hard()
-            return
-        if look is not None:
-            raise WrongSystem(f"{self.record.server} booted {NAMES[look.system]} instead of {NAMES[self.goal]}, "
-                              f"{self.reboot.hard or 1} times ({look.reason}).", state=self._state_words(look),
-                              todo=self.session.console_words(self.record.server) +
-                              " Its firmware may ignore the network boot. Then run this again.")
-        raise self._late(self.clock.time() - self.reboot.asked_at)
+    def _wrong(self, look: Look) -> WrongSystem:
+        return WrongSystem(f"{self.record.server} booted {NAMES[look.system]} instead of {NAMES[self.goal]}, "
+                           f"{self.request.reboot.hard or 1} times ({look.reason}).", state=self._state_words(look),
+                           todo=_words.console_words(self.ctx, self.record.server) +
+                           " Its firmware may ignore the network boot. Then run this again.")
 
     def _state_words(self, look: Look | None = None) -> str:
+        """What is armed and what runs, in a sentence."""
         look = look or self.last
         if self.goal == RESCUE and self.record.boot:
             armed = f"{self.record.boot['name']} is set to boot next"
         else:
-            armed = "its settings are restored" if self.record.phase == _record.LEAVING else "no setting was changed"
-        runs = f"{NAMES[look.system]} runs" if look else f"nobody answers by SSH ({self.watch.heard})"
+            armed = "the reboot out of the rescue system was requested" if self.record.phase == _record.LEAVING else \
+                "no setting was changed"
+        if look is None:
+            runs = f"nobody answers by SSH ({self.watch.heard})"
+        else:
+            why = f" ({look.refused.rstrip('.')})" if look.refused else ""
+            fresh = " from before the reboot" if self.record.reboot and self._is_fresh(look) is False else ""
+            runs = f"{NAMES[look.system]}{fresh} runs{why}"
         return f"Now {armed}, and {runs}."
 
     def _late(self, seconds: float) -> TimedOut:
-        todo = self.session.console_words(self.record.server)
-        if self.goal == RESCUE and self.option is not None:
-            todo = " ".join(filter(None, (self.session.provider.login_words(self.record.server, self.option), todo)))
+        todo = _words.console_words(self.ctx, self.record.server)
+        option = self.option or (BootOption(**self.record.boot) if self.record.boot else None)
+        if self.goal == RESCUE and option is not None and (self.option is not None or self._lacks_password()):
+            todo = " ".join(filter(None, (self.ctx.provider.login_words(self.record.server, option), todo)))
         if not self.plain:
             todo += " Running this again goes on waiting where this ended"
             todo += "; state=absent gives up and boots the installed system." if self.goal == RESCUE else \
                 ". If the installed system lets nobody in by SSH, tell its host key by installed_host_keys, or another port of " \
                 "it by proof_port."
-        return TimedOut(f"{NAMES[self.goal].capitalize()} of {self.record.server} did not come up within {seconds:.0f} s "
-                        f"of the reboot.", state=self._state_words(), todo=todo)
+        if self.request.reboot.method == "hard" and self.request.task_state in OPEN:
+            task = f"task {self.request.reboot.task}: {self.request.task_text}"
+            what = f"The provider has not rebooted {self.record.server} within {seconds:.0f} s: {task}."
+        elif self._lacks_password() and self.last is not None and self._is_fresh(self.last):
+            what = f"{self.record.server} has rebooted, and lets nobody in without the provider's password for its rescue system, " \
+                   f"which has not come within {seconds:.0f} s."
+        elif self.plain:
+            what = f"It is not proved that {self.record.server} rebooted within {seconds:.0f} s of the request."
+        else:
+            what = f"{NAMES[self.goal].capitalize()} of {self.record.server} did not come up within {seconds:.0f} s of the reboot."
+        return TimedOut(what, state=self._state_words(), todo=todo)

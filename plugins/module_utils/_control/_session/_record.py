@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -22,10 +22,11 @@ import time
 import typing as t
 from urllib.parse import quote
 
-from ..._errors import BadInput, Busy
-from ..._wait import CLOCK, Backoff, Clock
+from ..._errors import BadInput
+from ..._wait import CLOCK, Clock
 from .._ssh._host_keys import HostKey, host_pattern
 from .._ssh._keys import is_signed, sign
+from ._lock import Lock
 
 # A session's phases, in their order. Each says what was about to be done when it was written.
 ARMING = "arming"            # the provider's settings are being written
@@ -61,8 +62,9 @@ class Reboot:
 class Record:
     """One session on one server.
 
-    before, armed: settings as the provider has them. unseen: nobody logs in to the rescue system by SSH. found: since when
-    and by whom the server was in rescue already, where this session did not put it there.
+    before, armed: settings as the provider has them. host_key_seen: of the installed system, as it answered before the session.
+    unseen: nobody logs in to the rescue system by SSH. found: since when and by whom the server was in rescue already, where this
+    session did not put it there. adopted: this controller has only seen it, and done nothing for it.
     """
 
     provider: str
@@ -81,8 +83,10 @@ class Record:
     credentials_mark: t.Any = None
     rescue_host_key: str | None = None
     installed_host_keys: list[str] = dataclasses.field(default_factory=list)
+    host_key_seen: str | None = None
     unseen: bool = False
     found: dict[str, t.Any] | None = None
+    adopted: bool = False
     reboot: Reboot | None = None
     tasks: list[str] = dataclasses.field(default_factory=list)
 
@@ -95,7 +99,12 @@ class Record:
         try:
             if data.get("reboot"):
                 data["reboot"] = Reboot(**_known_fields(Reboot, data["reboot"]))
-            return cls(**_known_fields(cls, data))
+            record = cls(**_known_fields(cls, data))
+            # What is gone through is what it should be; the copy in a rescue system may be anybody's.
+            for part, kind in ((record.before, dict), (record.armed, dict), (record.tasks, list), (record.installed_host_keys, list)):
+                if not isinstance(part, kind):
+                    raise ValueError(f"{part!r} is no {kind.__name__}")
+            return record
         except (AttributeError, TypeError) as exc:
             raise ValueError(str(exc)) from exc
 
@@ -137,6 +146,25 @@ class Folder:
         self.known_hosts = os.path.join(self.path, "known_hosts")
         self.key_file = os.path.join(self.path, "id_ed25519")
         self._lock_file = self.path + "=lock"
+
+    def check(self) -> None:
+        """Raise BadInput where the folder could not be written. Makes nothing."""
+        there = self.path
+        while not os.path.exists(there) and os.path.dirname(there) != there:
+            there = os.path.dirname(there)
+        if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+            raise BadInput(f"The folder of sessions {os.path.dirname(self.path)} cannot be written: {there} cannot.",
+                           state="Nothing was changed.",
+                           todo="Name one that can in session_dir, or in the host's variable lifeboat_session_dir.")
+
+    def others(self) -> list[Record]:
+        """The records of this controller's other sessions. What cannot be read is passed over."""
+        found = []
+        for path in glob.iglob(os.path.join(glob.escape(os.path.dirname(os.path.dirname(self.path))), "*", "*", "session.json")):
+            if path != self.record_file:
+                with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as stream:
+                    found.append(Record.from_json(stream.read()))
+        return found
 
     def load(self) -> Record | None:
         """The record, or None where there is no session."""
@@ -190,40 +218,7 @@ class Folder:
         if check_mode and not os.path.exists(self._lock_file):
             yield
             return
-        os.makedirs(os.path.dirname(self._lock_file), mode=0o700, exist_ok=True)
-        told: list[bool] = []
-        handle = -1
-
-        def take() -> bool | None:
-            nonlocal handle
-            if handle < 0:
-                handle = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if not told:
-                    told.append(True)
-                    tell("another job on this controller is at work on this server; waiting for it")
-                return None
-            try:
-                if os.path.samestat(os.fstat(handle), os.stat(self._lock_file)):
-                    return True
-            except FileNotFoundError:
-                pass
-            # Who had it has removed the file. Somebody else may have made a new one since then.
-            os.close(handle)
-            handle = -1
-            return take()
-
-        def late() -> Exception:
-            holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip() or "unknown"
-            return Busy(f"Another job has been at work on this server for more than {timeout:g} s ({holder}).",
-                        state="This job changed nothing.", todo="Wait for it, or end it, and run this again.")
-
-        try:
-            clock.wait(timeout, Backoff(0.2, 2.0)).until(take, late)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n".encode(), 0)
+        with Lock(self._lock_file, tell).held(timeout, clock):
             try:
                 yield
             finally:
@@ -232,6 +227,3 @@ class Folder:
                     # that is back into a failure.
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(self._lock_file)
-        finally:
-            if handle >= 0:
-                os.close(handle)

@@ -10,103 +10,84 @@ it never reboots twice for the same wish, and never forgets a server in rescue.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
-from ..._errors import BadInput
-from .._providers import _base
-from .._providers._base import BootOption, Server
-from ._enter import Entering
-from ._evidence import INSTALLED, RESCUE, Look
-from ._leave import Leaving
+from ..._errors import Busy
+from ..._wait import CLOCK, Clock
+from .._providers._base import BootOption, Provider, Server
+from . import _boot, _enter, _leave, _observe, _preflight, _result, _words
+from ._context import Context, Options
+from ._evidence import Look
+from ._record import Folder
 
 
-class Session(Entering, Leaving):
-    """One server's way into rescue and out of it: the five wishes, and the two of them that are short."""
+class Session:
+    """One server's way into rescue and out of it: what each module wants of it."""
+
+    def __init__(self, provider: Provider | t.Callable[[], Provider], options: Options, folder: Folder,
+                 tell: t.Callable[[str], None], check_mode: bool = False, clock: Clock = CLOCK):
+        """As for Context."""
+        self.context = Context(provider, options, folder, tell, check_mode, clock)
+
+    @property
+    def changed(self) -> bool:
+        """Whether something was written at the provider, or rebooted."""
+        return self.context.changed
+
+    def interrupted(self) -> str:
+        """What state the server was left in by a call that failed halfway, for the error's sentence."""
+        return _words.interrupted(self.context)
 
     def enter(self) -> dict[str, t.Any]:
         """Have the rescue system run, and be able to log in to it."""
-        self._check_options()
-        with self._locked():
-            return self._enter()
+        _preflight.check(self.context)
+        with self.context.locked():
+            return _enter.enter(self.context)
 
     def leave(self) -> dict[str, t.Any]:
         """Have the installed system run, and every setting as it was."""
-        with self._locked():
-            return self._leave()
+        _preflight.check_way(self.context)
+        with self.context.locked():
+            return _leave.leave(self.context)
 
     def reboot(self) -> dict[str, t.Any]:
         """Reboot into whatever is set to boot next."""
-        with self._locked():
-            return self._plain_reboot()
+        _preflight.check_way(self.context)
+        with self.context.locked():
+            return _boot.plain_reboot(self.context)
 
     def netboot(self, wanted: str) -> dict[str, t.Any]:
         """Set what boots next, and reboot nothing."""
-        with self._locked():
-            return self._netboot(wanted)
+        with self.context.locked():
+            return _boot.netboot(self.context, wanted)
 
     def info(self) -> dict[str, t.Any]:
-        """What is armed, what runs. Changes nothing."""
-        record = self.folder.load()
-        server, look = self._read_and_look(record)
-        option = self._boot_option(server, record)
-        return self._result(server, record, look, option, changed=False)
+        """What is armed, what runs. Changes nothing, but that the session of another controller is remembered here, if our key has
+        signed it: so each job can go on where another one, on another controller, has ended.
+        """
+        ctx = self.context
+        record = ctx.folder.load()
+        server, look = _observe.observe(ctx, record)
+        if record.adopted if record else look.evidence and look.evidence.session:
+            # Who is at work on the server has a record of its own.
+            with contextlib.suppress(Busy), ctx.folder.locked(0.0, lambda line: None, ctx.check_mode, ctx.clock):
+                record = _observe.adopted(ctx, ctx.folder.load(), server, look, only_signed=True)
+        result = _result.make(ctx, server, record, look, _observe.boot_option(ctx, server, record), changed=False)
+        result["not_ready"] = _preflight.reasons(ctx, server)
+        result["ready"] = not result["not_ready"]
+        return result
 
     def asked(self, read: Server | None = None) -> tuple[Server, BootOption | None]:
         """The first of three parts of info(), which takes the calls to the provider. read: what it said just now, if it was asked."""
-        server = read or self.provider.read_server(self.options.server)
-        return server, self._boot_option(server, self.folder.load())
+        ctx = self.context
+        server = read or ctx.provider.read_server(ctx.options.server)
+        return server, _observe.boot_option(ctx, server, ctx.folder.load())
 
     def seen(self, server: Server) -> Look:
         """The second part, which looks at the server and makes no call to the provider."""
-        return self._read_and_look(self.folder.load(), server)[1]
+        return _observe.observe(self.context, self.context.folder.load(), server)[1]
 
     def told(self, server: Server, option: BootOption | None, look: Look) -> dict[str, t.Any]:
         """The third part; a call to the provider only where the server is in rescue."""
-        return self._result(server, self.folder.load(), look, option, changed=False)
-
-    # -- the boot option, and a reboot without a change of system
-
-    def _netboot(self, wanted: str) -> dict[str, t.Any]:
-        name = self.options.server
-        if not self.is_separate:
-            raise BadInput(f"{self.provider.facts.name} cannot set what boots next without rebooting at once.",
-                           state="Nothing was changed.",
-                           todo="Use rescue_mode, which does both: state=present for the rescue system, state=absent for the disk.")
-        server = self.provider.read_server(name)
-        option = self.provider.choose(name, wanted)
-        if option.kind == _base.POWEROFF and wanted != "poweroff":
-            raise BadInput(f"{option.name} powers {name} off at each boot.", state="Nothing was changed.",
-                           todo="If that is what you want, say boot=poweroff.")
-        changed = server.boot != option.id
-        before = self._boot_option(server, None) if changed else option
-        if changed and not self.check_mode:
-            self._write(name, self.provider.boot_settings(option))
-        return {"changed": changed, "provider": self.provider.facts.name, "server": name, "boot": option.as_result(),
-                "armed": self._is_armed(option), "session": self._session_result(self.folder.load()),
-                "diff": {"before": {"boot": before.as_result() if before else None}, "after": {"boot": option.as_result()},
-                         "before_header": f"{name} next boot", "after_header": f"{name} next boot"}}
-
-    def _plain_reboot(self) -> dict[str, t.Any]:
-        record = self.folder.load()
-        server, look = self._read_and_look(record)
-        option = self._boot_option(server, record)
-        work = record or self._empty_record(server)
-        if look.system == RESCUE:
-            self._refuse_dirty(work, look)
-        if option is not None and option.kind == _base.POWEROFF:
-            raise BadInput(f"{server.name} is set to power off at its next boot.", state="Nothing was rebooted.",
-                           todo="Set another boot option with the module netboot first.")
-        goal = RESCUE if self._is_armed(option) else INSTALLED
-        if self.check_mode:
-            return self._result(server, record, look, option, changed=True)
-        # Within a session it is one of its steps. Otherwise nothing is to be remembered of it.
-        self._remember = record is not None and goal == RESCUE
-        work.reboot = None
-        work.tasks = []
-        look = self._reboot(work, goal, look, plain=record is None)
-        if self._remember:
-            self._settle(work, look)
-        result = self._result(server, record, look, option, changed=True)
-        result["fresh"] = True
-        result["tasks"] = work.tasks
-        return result
+        return _result.make(self.context, server, self.context.folder.load(), look, option, changed=False)

@@ -6,16 +6,20 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 
 import pytest
+
+from ...conftest import key_pair
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
 
@@ -209,13 +213,34 @@ def test_no_secret_at_full_verbosity(ansible, api):
             assert secret not in ansible.output
 
 
+@pytest.mark.parametrize("way", ["jump", "command", "variable"])
+def test_the_way_to_the_host_is_that_of_its_ssh(ansible, make_sshd, tmp_path, way):
+    """Through a bastion: by OpenSSH's own configuration, by Ansible's arguments, or by the host's variable."""
+    bastion = make_sshd("bastion", shim=False)
+    key = tmp_path / "key"
+    bastion.authorized_keys.write_text(key_pair(key) + "\n")
+    (tmp_path / "hosts").write_text(f"[127.0.0.1]:{bastion.port} {bastion.host_key}\n")
+    config = tmp_path / "config"
+    config.write_text(f"Host bastion\n HostName 127.0.0.1\n Port {bastion.port}\n User {getpass.getuser()}\n IdentityFile {key}\n"
+                      f" UserKnownHostsFile {tmp_path / 'hosts'}\n" + ("Host 127.0.0.1\n ProxyJump bastion\n" if way == "jump" else ""))
+    command = f"ssh -F {config} -W '[%h]:%p' bastion"
+    ansible.variables["lifeboat_connect_timeout"] = 5
+    if way == "variable":
+        ansible.variables["lifeboat_proxy_command"] = command
+    else:
+        ansible.variables["ansible_ssh_common_args"] = f"-F {config}" if way == "jump" else f"-o ProxyCommand={shlex.quote(command)}"
+    code, result = ansible.module("rescue_mode_info")
+    assert code == 0 and result["running"] == "unknown"
+    assert "Connection refused" in result["evidence"]["heard"] and "Accepted publickey" in bastion.log
+
+
 def test_a_failure_tells_that_something_was_changed(ansible, api, server):
     """The server is armed and was rebooted, but nothing came up."""
     server.task_seconds = {"init": 0.01, "todo": 0.01, "doing": 0.01}
     code, result = ansible.module("rescue_mode", wait_timeout=2, reboot_method="hard")
     assert code == 2 and result["changed"] is True
     assert result["failure"]["code"] == "timed_out" and "rescue12-customer is set to boot next" in result["failure"]["state"]
-    assert f"{NAME}: setting rescue12-customer to boot next" in ansible.output
+    assert "web1: setting rescue12-customer to boot next" in ansible.output
     assert len(server.reboots) == 1
     assert server.rescueSshKey.split()[0] == "ssh-ed25519"
 

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..unkind import UNKNOWN_STATE_SECONDS, Past, Unkind
+from ..unkind import UNKNOWN_STATE_SECONDS, Past, Unkind, now
 from .account import MailOptions, NextBoot, Power, find_service
 from .answers import ANSWERS, ApiError, Request, Route, check_fields, not_found, not_in_enumeration
 from .course import Course, task_fault
@@ -68,7 +68,7 @@ class Task:
     lastUpdate: str | None = None
     comment: str | None = "Reboot asked"
     history: list[tuple[str, float]] = field(default_factory=list)
-    made_at: float = field(default_factory=time.monotonic)
+    made_at: float = field(default_factory=now)
 
     def payload(self) -> dict[str, t.Any]:
         """The task as a kind API shows it."""

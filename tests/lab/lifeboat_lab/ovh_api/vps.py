@@ -19,7 +19,7 @@ import uuid
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from ..unkind import UNKNOWN_STATE_SECONDS, Past, Unkind
+from ..unkind import UNKNOWN_STATE_SECONDS, Past, Unkind, now
 from .account import MailOptions, NextBoot, Power, find_service
 from .answers import ANSWERS, ApiError, Request, Route, check_fields, not_found, not_in_enumeration
 from .course import Course, task_fault
@@ -75,7 +75,7 @@ class VpsTask:
     state: str = "todo"
     progress: int = 0
     history: list[tuple[str, float]] = field(default_factory=list)
-    made_at: float = field(default_factory=time.monotonic)
+    made_at: float = field(default_factory=now)
 
     def payload(self) -> dict[str, t.Any]:
         """The task as a kind API shows it."""

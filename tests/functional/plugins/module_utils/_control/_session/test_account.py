@@ -13,7 +13,7 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._entry import SPECS, run
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh_dedicated
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh import _dedicated
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _account
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._port import PortWatcher
 
@@ -23,7 +23,7 @@ pytest_plugins = "lifeboat_lab.nova.fixtures"
 @pytest.fixture
 def look(api, machine, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(_ovh_dedicated.OvhDedicated, "patience", 2.0)
+    monkeypatch.setattr(_dedicated.OvhDedicated, "patience", 2.0)
     credentials = {f"ovh_{name}": value for name, value in api.credential.client_arguments().items()}
     options = {"scope": "account", "provider": "ovh_dedicated", "session_dir": str(tmp_path / "sessions"), "connect_timeout": 2.0,
                "rescue_port": machine.port, "ovh_endpoint": api.url, **credentials}

@@ -11,10 +11,10 @@ import types
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _openstack
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack import NOTE, OpenStack
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common, _reboot
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _calls
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack._provider import NOTE, OpenStack
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _observe, _reboot, _request
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._context import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import _port
@@ -57,8 +57,8 @@ def web1(nova, nova_power, make_server, machine):
 def session(nova, web1, machine, tmp_path, monkeypatch, nobody):
     """Make sessions. These sshds take no password, so the key of the user is what lets in, where it does."""
     monkeypatch.setattr(_port, "FIRST_SECONDS", 0.05)
-    monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
-    for module in (_openstack, _reboot):
+    monkeypatch.setattr(_observe, "EXPECTED_SECONDS", 2.0)
+    for module in (_calls, _reboot, _request):
         monkeypatch.setattr(module, "Backoff", lambda first, longest, factor=2.0: Backoff(0.02, 0.1))
     cloud, made = nova.cloud("member"), []
 
@@ -73,7 +73,7 @@ def session(nova, web1, machine, tmp_path, monkeypatch, nobody):
     make.lines = []
     yield make
     for provider in made:
-        provider._connection.close()
+        provider._client.connection.close()
 
 
 def end_of_patience(nova, server):
@@ -106,7 +106,7 @@ def test_nova_ended_the_rescue_by_itself(nova, web1, machine, session):
     # The way out is done already, but for the note.
     result = session().leave()
     assert (result["changed"], result["running"], machine.boots) == (True, "installed", ["rescue", "installed"])
-    assert nova.show(web1.id)["metadata"] == {} and session().folder.load() is None
+    assert nova.show(web1.id)["metadata"] == {} and session().context.folder.load() is None
 
     session().enter()
     end_of_patience(nova, web1.id)
@@ -151,8 +151,8 @@ def test_somebody_else_was_first_by_a_moment(nova, web1, machine, session, conne
     """Two controllers, no lock between them. The second goes on with the rescue of the first, where it is let in."""
     real = OpenStack.reboot_mark
 
-    def overtaken(self, name):
-        mark = real(self, name)
+    def overtaken(self, name, known=()):
+        mark = real(self, name, known)
         connect("admin").compute.rescue_server(web1.id, "theirs", nova.rescue_image)
         return mark
 

@@ -13,10 +13,10 @@ import types
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _ovh
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh_vps import OvhVps
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _common
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._common import Options
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers import _calls
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh._vps import OvhVps
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _leave, _observe
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._context import Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import _port
@@ -43,8 +43,8 @@ def session(api, vps, machine, tmp_path, monkeypatch):
     """Make sessions. These sshds take no password, so the key of the user is what lets in, where it does."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(_port, "FIRST_SECONDS", 0.05)
-    monkeypatch.setattr(_ovh, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
-    monkeypatch.setattr(_common, "EXPECTED_SECONDS", 2.0)
+    monkeypatch.setattr(_calls, "Backoff", lambda first, longest, factor: Backoff(0.005, 0.02))
+    monkeypatch.setattr(_observe, "EXPECTED_SECONDS", 2.0)
     credentials = {f"ovh_{name}": value for name, value in api.credential.client_arguments().items()}
     lines = []
 
@@ -81,7 +81,7 @@ def test_there_and_back_with_one_write_each_way(api, vps, machine, session):
     assert (result["changed"], result["armed"], result["running"], result["fresh"]) == (True, True, "rescue", True)
     assert result["console_url"].startswith("https://") and len(result["tasks"]) == 1
     assert vps.netbootMode == "rescue" and wrote(api) == [("PUT", '{"netbootMode": "rescue"}')]
-    assert any("setNetboot doing" in line for line in session.lines)
+    assert any("setNetboot" in line for line in session.lines)
 
     again = session().enter()
     assert (again["changed"], again["armed"], again["running"]) == (False, True, "rescue")
@@ -128,12 +128,12 @@ def test_died_while_restoring_it_reboots_nothing_again(api, vps, machine, sessio
         raise KeyboardInterrupt
 
     with monkeypatch.context() as dying:
-        dying.setattr(Session, "_restored", die)
+        dying.setattr(_leave, "_restored", die)
         with pytest.raises(KeyboardInterrupt):
             session().leave()
     # As a server is that was off before: silent.
     machine.off()
     writes = len(wrote(api))
-    assert session().folder.load().phase == "restoring"
+    assert session().context.folder.load().phase == "restoring"
     assert session().leave()["changed"] is True
-    assert len(wrote(api)) == writes and machine.boots == ["rescue", "installed"] and session().folder.load() is None
+    assert len(wrote(api)) == writes and machine.boots == ["rescue", "installed"] and session().context.folder.load() is None
