@@ -37,23 +37,34 @@ options:
       - The folder on the controller that holds what a session must remember, one folder a server, readable by its owner only.
       - It holds the record (C(session.json)), the pinned host key (C(known_hosts)) and, where the key was made for the session,
         the key pair. Leaving rescue deletes all of it.
-      - Default is the host's variable C(lifeboat_session_dir).
+      - Default is the host's variable C(lifeboat_session_dir), else C(lifeboat) in Ansible's own folder (E(ANSIBLE_HOME), C(~/.ansible)).
+      - In AWX, a job's home goes with the job. Name a folder that lasts, or give a private key, whose job goes on from each controller.
     type: path
-    default: ~/.ansible/lifeboat
   connect_timeout:
     description:
       - How many seconds the server has for its SSH banner when it is first looked at.
       - A server that is up answers within one. The wait for a booting one is not limited by this.
       - A rescue system that an open session has brought up is given a minute in any case. It may be slow, being at work.
+      - Default is the host's variable C(lifeboat_connect_timeout).
     type: float
     default: 5.0
+  proxy_command:
+    description:
+      - A command that connects its standard input and output to the server, through a bastion, as OpenSSH's C(ProxyCommand); in it C(%h)
+        stands for the address, C(%p) for the port. It has no terminal.
+      - Default is the host's variable C(lifeboat_proxy_command), else what OpenSSH itself would use for the host (C(ProxyJump) or
+        C(ProxyCommand) in C(ansible_ssh_common_args) or in its configuration).
+    type: str
 notes:
   - These modules act for the host at hand and never connect to it by Ansible, so it may be dead. An action plugin of the same
     name runs on the controller; no C(delegate_to) and no C(connection=local) is needed.
   - With C(async) the module must run on the controller itself, so add C(delegate_to=localhost). Without C(async) progress is shown.
   - With C(delegate_to) the variables are those of the host at hand, as with every module.
-  - The server's SSH port is reached from the controller directly, by paramiko. C(ProxyJump) and other settings of OpenSSH
-    (C(ansible_ssh_common_args), C(ssh_config)) are not used.
+  - The server's SSH port is reached from the controller by paramiko, directly or through O(proxy_command). No other setting of
+    OpenSSH is used.
+  - The provider's API is reached as C(HTTPS_PROXY) says, also by C(socks5h://) where PySocks is installed.
+  - Every option but those that say what one call is about (C(state), C(boot), C(scope), C(force)) has a host's variable, C(lifeboat_)
+    and its name. C(lifeboat_progress=false) keeps the lines of progress away, which is the default where the output is JSON.
   - C(environment) counts as for a module (C(OVH_APPLICATION_KEY) and the like). C(become) has no effect.
 """
 
@@ -63,24 +74,29 @@ options:
     description:
       - The address of the installed system, for a soft reboot and for evidence.
       - Default is where Ansible itself would connect to; where that is only the host's name, the provider's address.
+      - The host's variable C(lifeboat_installed_host) goes before that.
     type: str
   installed_port:
     description:
       - The TCP port of the installed system's SSH server. Default is the one that Ansible itself would use.
+      - The host's variable C(lifeboat_installed_port) goes before that.
     type: int
     default: 22
   installed_user:
     description:
       - Who logs in to the installed system. Default is whom Ansible itself would use.
+      - The host's variable C(lifeboat_installed_user) goes before that.
     type: str
   installed_private_key_file:
     description:
       - The private key for the installed system. Default is the one that Ansible itself would use; keys of an SSH agent are tried too.
+      - The host's variable C(lifeboat_installed_private_key_file) goes before that.
     type: path
   installed_password:
     description:
       - The password for the installed system. Default is the one that Ansible itself would use.
       - It is sent to no host whose key is not known.
+      - The host's variable C(lifeboat_installed_password) goes before that.
     type: str
   installed_known_hosts_file:
     description:
@@ -118,16 +134,20 @@ options:
   soft_timeout:
     description:
       - After how many seconds a soft reboot that brought nothing is followed by a hard one.
+      - Default is the host's variable C(lifeboat_soft_timeout).
     type: float
     default: 120.0
   boot_timeout:
     description:
       - After how many seconds without the right system a hard reboot is followed by one power cycle more, and that by an error.
+      - They count from when the provider has rebooted the server. Bare metal may need many minutes; raise O(wait_timeout), too, then.
+      - Default is the host's variable C(lifeboat_boot_timeout).
     type: float
     default: 420.0
   wait_timeout:
     description:
       - How many seconds all of it may take, also the wait for another job at work on this server.
+      - Default is the host's variable C(lifeboat_wait_timeout).
     type: float
     default: 1200.0
 """

@@ -71,7 +71,9 @@ armed:
   returned: success
   type: bool
 session:
-  description: The rescue session that is open, with its C(id), C(phase), C(folder) and C(started_at). Null where there is none.
+  description:
+    - The rescue session that is open, with its C(id), C(phase), C(folder), C(started_at), and C(requested_at), when the reboot
+      that is under way was requested (null where none is). Null where there is none.
   returned: success
   type: dict
 failure:

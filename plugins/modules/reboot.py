@@ -13,7 +13,7 @@ author:
   - The lifeboat.rescue contributors (@lifeboat-rescue)
 description:
   - Reboots a server into whatever is set to boot next, and waits until that is proved to have booted. By a new boot id or the uptime
-    where we can log in, else by going down and coming up with the right host key.
+    where we can log in, else by another host key than before when the provider's task has ended. What is not proved ends in a time-out.
 extends_documentation_fragment:
   - lifeboat.rescue.attributes.action_group
   - lifeboat.rescue.attributes.controller
@@ -42,6 +42,7 @@ options:
   method:
     description:
       - V(soft) asks the running system by SSH, V(hard) the provider, V(auto) tries the first and falls back to the second.
+      - Default is the host's variable C(lifeboat_reboot_method).
     type: str
     choices: [auto, soft, hard]
     default: auto

@@ -47,6 +47,7 @@ options:
       - Which rescue system. V(best) takes the provider's newest one for Linux, V(windows) one of Windows where the server offers it; else
         a name like V(rescue12-customer), or an id.
       - A Windows rescue system takes no key, and nobody logs in to it by SSH, so it is entered as with O(login=console).
+      - Default is the host's variable C(lifeboat_rescue).
     type: str
     default: best
   login:
@@ -56,6 +57,7 @@ options:
       - V(console) does not log in at all, for a rescue system without an SSH server. The provider's word is the only proof
         then, RV(running) stays V(unknown), and RV(console_url) says where to look. Leaving it needs O(force=true), because
         nobody can say whether something is still mounted.
+      - Default is the host's variable C(lifeboat_login).
     type: str
     choices: [key, password, console]
     default: key
@@ -65,32 +67,38 @@ options:
         C(user) and C(password). It is written when the server is put into rescue, with mode 0600, in the place of whatever was
         there, and is yours to delete.
       - It is how to come by the password of a Windows rescue system. With O(login=key) it makes the log-in one by password.
+      - Default is the host's variable C(lifeboat_credentials_file).
     type: path
   rescue_mail:
     description:
       - Where the provider sends its mail about this rescue. Default is as it is set at the provider.
+      - Default is the host's variable C(lifeboat_rescue_mail).
     type: str
   hold_interventions:
     description:
       - Keeps the data centre's technicians from intervening while the server does not answer, until it is left again.
+      - Default is the host's variable C(lifeboat_hold_interventions).
     type: bool
     default: true
   reboot_method:
     description:
       - V(soft) asks the running system by SSH, V(hard) the provider, V(auto) tries the first and falls back to the second.
+      - Default is the host's variable C(lifeboat_reboot_method).
     type: str
     choices: [auto, soft, hard]
     default: auto
   installed_host_keys:
     description:
       - The installed system's public host keys, as read from its disk, by which it is known again.
+      - Default is the host's variable C(lifeboat_installed_host_keys).
     type: list
     elements: str
     default: []
   proof_port:
     description:
       - A TCP port of the installed system that the rescue system does not listen on, such as V(443).
-      - With O(state=absent), the server counts as back when it went down and this port answers. Without it SSH must answer.
+      - With O(state=absent), the server counts as back when this port answers. Without it SSH must answer.
+      - Default is the host's variable C(lifeboat_proof_port).
     type: int
   force:
     description:
@@ -232,6 +240,9 @@ login:
     known_hosts_file:
       description: The file on the controller that holds the pinned host key.
       type: str
+    proxy_command:
+      description: The command by which it is reached through a bastion, else null.
+      type: str
     command:
       description: A command line that logs in.
       type: str
@@ -245,7 +256,9 @@ timings:
   returned: success
   type: dict
 session:
-  description: The session that is open, with its C(id), C(phase), C(folder) and C(started_at). Null where there is none.
+  description:
+    - The session that is open, with its C(id), C(phase), C(folder), C(started_at), and C(requested_at), when the reboot
+      that is under way was requested (null where none is). Null where there is none.
   returned: success
   type: dict
 found:

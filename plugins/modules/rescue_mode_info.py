@@ -137,9 +137,22 @@ timings:
   returned: success
   type: dict
 session:
-  description: The session that is open, with its C(id), C(phase), C(folder) and C(started_at). Null where there is none.
+  description:
+    - The session that is open, with its C(id), C(phase), C(folder), C(started_at), and C(requested_at), when the reboot
+      that is under way was requested (null where none is). Null where there is none.
   returned: success
   type: dict
+ready:
+  description:
+    - Whether all is there that M(lifeboat.rescue.rescue_mode) with O(lifeboat.rescue.rescue_mode#module:state=present) needs, as far as
+      that can be told beforehand (keys, addresses, rights, libraries, the folder of sessions).
+  returned: success, with O(scope=server)
+  type: bool
+not_ready:
+  description: What is missing for that, a sentence each.
+  returned: success, with O(scope=server)
+  type: list
+  elements: str
 found:
   description:
     - Where the server was put in rescue by somebody else, since when (C(since), UTC) and by whom (C(by)), each as far as it can be told.
