@@ -20,7 +20,7 @@ from guard import Guard
 from running import Outcome, Runner, Step, Totals, sum_of
 from steps import PARTS, Workspace
 
-QUICK = tuple(name for name in PARTS if name not in ("openstack-full", "unkind"))
+QUICK = tuple(name for name in PARTS if name not in ("openstack-full", "unkind", "matrix"))
 
 
 def check(work: Workspace, parts: Sequence[str], guard: Guard) -> list[Outcome]:

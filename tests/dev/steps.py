@@ -28,6 +28,7 @@ IMAGES, TREES, ZOO = "lab images", "lab trees", "lab zoo"
 # Tests of the lab that keep a core busy.
 SERVERS = ("test_box.py", "test_commands.py", "test_disks.py", "test_machine.py")
 UNKIND = "tests/session/test_unkind.py"
+MATRIX = "tests/functional/plugins/module_utils/_control/_session/test_matrix.py"
 NEW_SEEDS = "40"  # drawn by `./dev test unkind`
 
 # One of each kind, for `./dev test quick`; and all unit tests.
@@ -40,10 +41,10 @@ QUICK_TESTS = {
         f"{_FUNCTIONAL}/module_utils/test_firewall.py",
         f"{_FUNCTIONAL}/module_utils/_control/_ssh/test_port.py::test_a_watch_of_a_closed_port",
         f"{_FUNCTIONAL}/module_utils/_storage/test_storage.py::test_check_do_repeat",
-        f"{_FUNCTIONAL}/module_utils/_control/_providers/test_openstack.py::test_credentials_come_from_clouds_yaml",
-        f"{_FUNCTIONAL}/module_utils/_control/_providers/test_ovh_dedicated.py::test_a_server_is_read_by_one_call",
-        f"{_FUNCTIONAL}/module_utils/_control/_providers/test_ovh_vps.py::test_boot_options",
-        f"{_FUNCTIONAL}/module_utils/_control/_providers/test_softlayer.py::test_a_server_is_read_by_one_call",
+        f"{_FUNCTIONAL}/module_utils/_control/_providers/_openstack/test_provider.py::test_credentials_come_from_clouds_yaml",
+        f"{_FUNCTIONAL}/module_utils/_control/_providers/_ovh/test_dedicated.py::test_a_server_is_read_by_one_call",
+        f"{_FUNCTIONAL}/module_utils/_control/_providers/_ovh/test_vps.py::test_boot_options",
+        f"{_FUNCTIONAL}/module_utils/_control/_providers/_softlayer/test_provider.py::test_a_server_is_read_by_one_call",
         f"{_FUNCTIONAL}/module_utils/_control/_session/test_killed.py::test_killed_at_each_call[ovh_dedicated-present-before]",
         f"{_FUNCTIONAL}/module_utils/_control/_session/test_session.py::test_there_and_back",
     ],
@@ -220,7 +221,10 @@ def functional(work: Workspace) -> list[Step]:
         return [_pytest(work, "functional", QUICK_TESTS["functional"], waits=True)]
     return [
         _pytest(work, "functional nova", ["tests/functional"], "-m", "nova"),
-        _pytest(work, "functional", ["tests/functional"], "-m", "not nova", "--numprocesses=2", "--dist=loadfile", waits=True),
+        _pytest(work, "functional", ["tests/functional", f"--ignore={MATRIX}"], "-m", "not nova", "--numprocesses=2", "--dist=loadfile",
+                waits=True),
+        # Its servers are waited for in real time, however fast theirs passes.
+        _pytest(work, "functional matrix", [MATRIX], "-m", "not nova", "--numprocesses=6", "--dist=worksteal", waits=True),
     ]
 
 
@@ -242,6 +246,12 @@ def unkind(work: Workspace) -> list[Step]:
     step = _pytest(work, "unkind", [f"{UNKIND}::test_there_and_back"], needs=[TREES])
     drawn = os.environ.get("LIFEBOAT_UNKIND", NEW_SEEDS)
     return [*images(work), *trees(work), dataclasses.replace(step, env={**step.env, "LIFEBOAT_UNKIND": drawn})]
+
+
+def matrix(work: Workspace) -> list[Step]:
+    """Each call of a session fails in each way, at each provider."""
+    step = _pytest(work, "matrix", [MATRIX], f"--numprocesses={2 * (os.cpu_count() or 1)}", "--dist=worksteal")
+    return [dataclasses.replace(step, env={**step.env, "LIFEBOAT_MATRIX": "all"})]
 
 
 def e2e(work: Workspace) -> list[Step]:
@@ -284,7 +294,7 @@ def zoo(work: Workspace) -> list[Step]:
 def openstack_full(work: Workspace) -> list[Step]:
     """The provider against all of OpenStack's services. One process, because all tests share one cloud."""
     step = _pytest(work, "openstack-full", ["tests/openstack_full", "tests/lab/tests/test_nova.py",
-                                            "tests/functional/plugins/module_utils/_control/_providers/test_openstack.py"],
+                                            "tests/functional/plugins/module_utils/_control/_providers/_openstack/test_provider.py"],
                    "-m", "not one_process", needs=[IMAGES])
     return [*images(work), dataclasses.replace(step, env={**step.env, "LIFEBOAT_CLOUD": "openstack-full"})]
 
@@ -316,4 +326,4 @@ def integration(work: Workspace) -> list[Step]:
 
 PARTS: dict[str, Callable[[Workspace], list[Step]]] = {
     "e2e": e2e, "lab": lab, "session": session, "functional": functional, "unit": unit, "integration": integration, "lint": lint,
-    "openstack-full": openstack_full, "unkind": unkind}
+    "openstack-full": openstack_full, "unkind": unkind, "matrix": matrix}
