@@ -130,7 +130,7 @@ class OpenStack(Provider):
             if changes[NOTE]:
                 self._client.call("post", f"{path}/metadata", {"metadata": {NOTE: changes[NOTE]}})
             else:
-                with contextlib.suppress(NotFound):
+                with contextlib.suppress(NotFound):  # it is gone already
                     self._client.call("delete", f"{path}/metadata/{NOTE}")
         if "status" in changes:
             state = state_of(self._client.show(name))
