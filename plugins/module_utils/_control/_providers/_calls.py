@@ -94,23 +94,26 @@ def repeated(owner: Provider, call: t.Callable[[], T], late: t.Callable[[Passing
 
 
 def at_most_once(owner: Provider, lag: float, ask: t.Callable[[], Task | None], asked: t.Callable[[], Task | None],
-                 unsure: list[bool], late: t.Callable[[Passing | None], Exception]) -> Task:
+                 unsure: list[bool], late: t.Callable[[Passing | None], Exception], refuses_second: bool = False) -> Task:
     """Ask for what must not be done twice, until one answer came or the job is seen.
 
     owner: the provider, by whose clock and patience. lag: for so many seconds its lists may not show what it was asked for; so long
     after a call whose answer was lost, nothing is asked for again. ask: one call; None where it is to be tried again, which did
     nothing. asked: the job of a call whose answer was lost, or None. unsure: its one item says whether there may have been such a
-    call, also afterwards. late: makes the error for the end.
+    call, also afterwards. late: makes the error for the end. refuses_second: while the first job is under way the provider itself
+    refuses a second one, so that one more call at once is safe, and tells most.
     """
     clock = owner.clock
     lost_at = clock.monotonic()
+    is_free = refuses_second
 
     def look() -> Task | None:
-        nonlocal lost_at
+        nonlocal is_free, lost_at
         if unsure[0]:
             task = asked()
-            if task is not None or clock.monotonic() < lost_at + lag:
+            if task is not None or (clock.monotonic() < lost_at + lag and not is_free):
                 return task
+            is_free = False
         try:
             return ask()
         except Passing as exc:

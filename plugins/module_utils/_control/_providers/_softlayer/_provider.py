@@ -134,10 +134,9 @@ class SoftLayerProvider(Provider):
                 raise self._too_soon(name, exc) from None
             return self._shown(name, mark, method)
 
-        # It is asked for again at once: while the first one is under way, SoftLayer itself refuses a second. Later it may have ended, and
-        # not every account is shown that it did.
-        return at_most_once(self, 0.0, ask, lambda: self._new_task(name, mark), unsure,
-                            lambda last: self._client.down(f"{method} of {name}", last, unsure[0]))
+        # Later the first one may have ended, and not every account is shown that it did.
+        return at_most_once(self, self.facts.lag, ask, lambda: self._new_task(name, mark), unsure,
+                            lambda last: self._client.down(f"{method} of {name}", last, unsure[0]), refuses_second=True)
 
     def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
         machine, method = self._client.machine(name), "rebootDefault"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import types
 
@@ -90,6 +91,34 @@ def test_never_two_jobs_of_one_request(ends, late, slow, before):
         return
     assert jobs and task.id == "1" and len(jobs) == 1
     assert clock.now < 1000.0 + owner.patience + 40.0 + LAG
+
+
+@given(ends=st.lists(ENDS, min_size=1, max_size=12), late=st.floats(0.0, LAG - 0.1), work=st.floats(1.5, 300.0))
+def test_who_refuses_a_second_one_is_asked_at_once(ends, late, work):
+    """work: how long a job takes; as long as one is under way, no second is taken, and that it is says that ours was."""
+    owner, jobs, calls, answers = Owner(), [], [], iter(ends)
+    clock = owner.clock
+
+    def ask():
+        calls.append(clock.now)
+        end = next(answers, "answered")
+        is_taken = end in ("answered", "lost, done")
+        if is_taken and not any(clock.now < made + work for made in jobs):
+            jobs.append(clock.now)
+        if end == "answered":
+            return Task(str(len(jobs)), "running", "job")
+        raise Passing(end, sent=end != "not sent")
+
+    def asked():
+        shown = [number for number, made in enumerate(jobs, 1) if clock.now >= made + late]
+        return Task(str(shown[0]), "running", "job") if shown else None
+
+    with contextlib.suppress(ProviderError):
+        task = at_most_once(owner, LAG, ask, asked, [False], lambda last: ProviderError("late"), refuses_second=True)
+        assert task.id == "1"
+    assert len(jobs) <= 1
+    if ends[0] == "lost, not done" and len(calls) > 1:
+        assert calls[1] < calls[0] + 2.0
 
 
 @given(failures=st.integers(0, 30), after=st.floats(0.0, 100.0))
