@@ -114,6 +114,10 @@ SPECS: dict[str, Spec] = {
 }
 
 
+# How the playbooks and roles say `force`, by the state that is wanted.
+FORCE_OF_ROLES = {"present": "enter_rescue_force", "absent": "exit_rescue_force"}
+
+
 def variable_of(option: str) -> str:
     """The host's variable that is the default of an option."""
     return "lifeboat_reboot_method" if option == "method" else f"lifeboat_{option}"
@@ -137,6 +141,8 @@ def _options(params: t.Mapping[str, t.Any], label: str = "") -> Options:
             "hold_interventions", "credentials_file", "reboot_method", "soft_timeout", "boot_timeout", "wait_timeout",
             "connect_timeout", "proxy_command", "force", "installed_host_keys", "installed_port", "proof_port")
     given = {name: params[name] for name in same if params.get(name) is not None}
+    if params.get("state"):
+        given["by_force"] = f"force=true ({FORCE_OF_ROLES[params['state']]}=true for the playbooks)"
     if params.get("method"):
         given["reboot_method"] = params["method"]
     if params.get("installed_user"):

@@ -42,6 +42,8 @@ class Options:
     # How the server's ports are reached, where not directly; as OpenSSH's ProxyCommand.
     proxy_command: str | None = None
     force: bool = False
+    # How the user says so, for the advice in an error.
+    by_force: str = "force=true"
     proof_port: int | None = None
     installed_host_keys: t.Sequence[str] = ()
     # How the user himself logs in to the installed system; only for a soft reboot and for evidence.

@@ -40,8 +40,9 @@ def enter(ctx: Context, has_waited: bool = False) -> dict[str, t.Any]:
     if step == _decide.OTHERS:
         raise Busy(f"{server.name} is set to boot {option.name if option else 'a rescue system'}, and what runs there does not let us in "
                    f"({look.refused or look.reason}): it may be in rescue for somebody else.", state="Nothing was changed.",
-                   todo="Go on where that was begun, or with its key (private_key_file). If that is lost, force=true takes the server "
-                        "over, by one reboot more; what is mounted there, and not written, is lost.")
+                   todo="Go on where that was begun, or with its key (private_key_file). If that is lost, "
+                        f"{ctx.options.by_force} takes the server over, by one reboot more; what is mounted there, and not written, "
+                        "is lost.")
     if record is not None:
         if step == _decide.STAY:
             return _stay(ctx, record, server, look)
@@ -170,7 +171,7 @@ def _refuse_other_session(ctx: Context, server: Server, record: Record | None) -
         raise Busy(f"Another session ({name}) has set {server.name} to boot its rescue system.",
                    state="This one changed nothing.",
                    todo="Go on where that one was begun, whose controller has its key. If that is lost, run this with "
-                        "force=true: it takes the server over, by one reboot more.")
+                        f"{ctx.options.by_force}: it takes the server over, by one reboot more.")
 
 
 def _was_at_work(ctx: Context, server: Server, may_wait: bool) -> bool:
@@ -180,7 +181,8 @@ def _was_at_work(ctx: Context, server: Server, may_wait: bool) -> bool:
         return False
     work = ", ".join(task.text for task in tasks)
     busy = Busy(f"{ctx.provider.facts.name} is at work on {server.name}: {work}.", state="Nothing was changed.",
-                todo="Somebody else may be rescuing it. Wait until that has ended; if it is stuck, force=true does not wait for it.",
+                todo="Somebody else may be rescuing it. Wait until that has ended; if it is stuck, "
+                     f"{ctx.options.by_force} does not wait for it.",
                 details={"tasks": [task.id for task in tasks]})
     if not may_wait or ctx.check_mode:
         raise busy

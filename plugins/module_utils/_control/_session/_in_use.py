@@ -48,19 +48,20 @@ def refuse_dirty(ctx: Context, record: Record, look: Look) -> None:
         raise LoginRefused(f"Cannot log in to the rescue system of {record.server} ({look.refused or look.reason}), so it is not "
                            "known whether something of the installed system is still mounted there.",
                            state="Nothing was changed.",
-                           todo="Run this again with the key that it takes, or with force=true.")
+                           todo=f"Run this again with the key that it takes, or with {ctx.options.by_force}.")
     status, text = look.client.run(_IN_USE)
     if status != 0:
         raise TargetError(f"The rescue system of {record.server} did not say whether something of the installed system is still in "
                           f"use there (exit code {status}).", state="The server stays in rescue; nothing was changed.",
-                          todo="Run this again, as root where rescue_user is somebody else, or with force=true.")
+                          todo="Run this again, as root where rescue_user is somebody else, or with "
+                               f"{ctx.options.by_force}.")
     uses = _uses(text, look.evidence.root_source if look.evidence else None)
     if uses:
         raise TargetError(f"Something of the installed system of {record.server} is still in use in the rescue system: "
                           f"{'; '.join(uses[:20])}.", state="The server stays in rescue; nothing was changed.",
                           todo="Run the playbook lifeboat.rescue.leave, which unmounts it first (as lifeboat.rescue.storage_mount with "
-                               "state=unmounted does, in the rescue system), end what was begun by hand, or run this with force=true "
-                               "and lose what is not written.",
+                               "state=unmounted does, in the rescue system), end what was begun by hand, or run this with "
+                               f"{ctx.options.by_force} and lose what is not written.",
                           details={"mounts": uses})
 
 

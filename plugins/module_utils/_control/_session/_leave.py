@@ -104,20 +104,22 @@ def _refusal(ctx: Context, step: str, server: Server, look: Look, option: BootOp
                            state=f"{set_to}Nothing was changed.",
                            todo="If it may be in rescue, run this on the controller that has its session, or log in with its key "
                                 "(private_key_file). The installed system is known by a login, by its host key in known_hosts or in "
-                                "installed_host_keys.")
+                                f"installed_host_keys.{by_force}")
     if step == _decide.ENDED:
         return TargetError(
             f"{server.name} is no longer in rescue, for {ctx.provider.facts.name} has it boot {option.name if option else ''}, "
             f"and nobody answers there by SSH ({look.heard}).",
             state="This call changed nothing. Somebody ended the rescue, or the provider did after its own time for it.",
-            todo="Look at its console. state=present brings it into rescue again; force=true reboots it once more into its own "
-                 "system, which installed_host_keys or proof_port tell where it lets nobody in by SSH.")
+            todo="Look at its console. state=present brings it into rescue again; "
+                 f"{ctx.options.by_force} reboots it once more into its own system, which "
+                 "installed_host_keys or proof_port tell where it lets nobody in by SSH.")
     set_to = "" if option is None else f"; the server is set to boot {option.name}"
     return TargetError(
         f"The rescue system of {server.name} does not answer ({look.heard}), so nobody can say whether "
+        by_force = f" {ctx.options.by_force} reboots it into its own system, whatever runs." if ctx.folder.load() else ""
         "something of the installed system is still mounted there.",
         state=f"Nothing was changed{set_to}.",
-        todo="Look at its console; run this again when it answers, or with force=true.")
+        todo=f"Look at its console; run this again when it answers, or with {ctx.options.by_force}.")
 
 
 def _unknown(record: Record) -> list[str]:

@@ -200,7 +200,7 @@ def pin(ctx: Context, record: Record, look: Look) -> bool:
             f"The rescue system of {record.server} answers with the host key {look.host_key.fingerprint}, "
             f"but {pinned.fingerprint if pinned else 'another one'} is pinned for this session.",
             state="Somebody rebooted it, or somebody is in between. Nothing was changed.",
-            todo="If you rebooted it yourself, run this again with force=true, which pins the new key.")
+            todo=f"If you rebooted it yourself, run this again with {ctx.options.by_force}, which pins the new key.")
     record.rescue_host_key = line
     if not ctx.check_mode:
         ctx.folder.pin(record.address or "", record.rescue_port, look.host_key)

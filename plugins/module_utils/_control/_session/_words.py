@@ -62,5 +62,5 @@ def silent(ctx: Context, server: Server, look: Look) -> TargetError:
         f"The rescue system of {server.name}, which this session brought up, does not answer ({look.heard}).",
         state="It may be at work, with the installed system mounted. Nothing was changed.",
         todo="Look at its console and at the network between; run this again when it answers. If it hangs, "
-             + ("force=true reboots it." if ctx.provider.facts.hard_reboot else
+             + (f"{ctx.options.by_force} reboots it." if ctx.provider.facts.hard_reboot else
                 "use state=absent with force=true, and then state=present."))

@@ -14,6 +14,7 @@ import yaml
 
 from ansible_collections.lifeboat.rescue.plugins.doc_fragments.controller import ModuleDocFragment
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._entry import (
+    FORCE_OF_ROLES,
     KEY_OPTIONS,
     PER_CALL,
     REBOOT_OPTIONS,
@@ -64,6 +65,14 @@ def test_a_role_takes_each_option_that_is_about_its_way(role, options):
         ours = SPECS["rescue_mode"][option]
         told = {key: spec[name].get(key) for key in ("type", "choices", "elements")}
         assert told == {key: ours.get(key) for key in told} and name in str(given[option]) and f"`{name}`" in readme, name
+
+
+def test_messages_name_force_as_a_playbook_takes_it():
+    for state, name in FORCE_OF_ROLES.items():
+        role, _gap, _option = name.rpartition("_")
+        tasks = yaml.safe_load((ROOT / "roles" / role / "tasks/main.yml").read_text())
+        given = next(task["lifeboat.rescue.rescue_mode"] for task in tasks if "lifeboat.rescue.rescue_mode" in task)
+        assert given["state"] == state and name in given["force"]
 
 
 def test_all_options_of_rescue_mode_are_about_one_of_the_ways_or_about_the_server():
