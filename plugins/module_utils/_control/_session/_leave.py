@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import typing as t
 
-from ..._errors import TargetError, TimedOut, WrongSystem
+from ..._errors import ProviderError, TargetError, TimedOut, WrongSystem
 from ..._wait import Backoff
 from .._providers._base import BootOption, Refused, Server
 from . import _access, _decide, _in_use, _observe, _reboot, _record, _result, _settings
@@ -63,7 +62,9 @@ def _carry_out(ctx: Context, record: Record, server: Server, look: Look, must_re
     # The rest comes when the installed system is back: should the rescue system boot once more, it lets the session's key in.
     if must_reboot and not ctx.is_separate:
         ctx.save(record, _record.RESTORING)
-    server = _restored(ctx, record, server)
+    server, may_pass = _restored(ctx, record, server)
+    if may_pass and not record.failed_to_restore:
+        raise _not_yet_restored(ctx, record, server)
     ctx.folder.clear()
     result = _result.make(ctx, server, None, look, _observe.boot_option(ctx, server, None), changed=True, before=before,
                           after=server.settings)
@@ -86,6 +87,21 @@ def _record_of_another(ctx: Context, server: Server, look: Look) -> Record:
     return record
 
 
+def _not_yet_restored(ctx: Context, record: Record, server: Server) -> ProviderError:
+    """Settings that are not restored, for a reason that may pass. The next call tries it once more, and ends the session in any case."""
+    record.failed_to_restore = True
+    ctx.save(record, _record.RESTORING)
+    left = _settings.differing(ctx, server, record.before)
+    return ProviderError(
+        f"The provider did not restore {', '.join(left)} of {server.name}.",
+        state=f"The installed system runs. {' '.join(_left_words(server, left))} The session stays open for that.",
+        todo="Run this again. If it is not restored then either, that call says so and ends the session.")
+
+
+def _left_words(server: Server, left: t.Mapping[str, t.Any]) -> list[str]:
+    return [f"{name} was {value!r}, and is {server.settings.get(name)!r}." for name, value in left.items()]
+
+
 def _not_restored(ctx: Context, record: Record, server: Server) -> list[str]:
     """A sentence for each setting that is not as it was, or of which nobody knows."""
     left = _settings.differing(ctx, server, record.before)
@@ -99,6 +115,7 @@ def _refusal(ctx: Context, step: str, server: Server, look: Look, option: BootOp
     """Why leaving is refused."""
     if step == _decide.UNTOLD:
         why = f"{look.reason}{f': {look.refused}' if look.refused else f' ({look.heard})'}".rstrip(".")
+        by_force = f" {ctx.options.by_force} reboots it into its own system, whatever runs." if ctx.folder.load() else ""
         set_to = f"The provider has it boot {option.name} next, which says nothing of what runs. " if option else ""
         return TargetError(f"Cannot tell which system runs on {server.name}: {why}.",
                            state=f"{set_to}Nothing was changed.",
@@ -116,7 +133,6 @@ def _refusal(ctx: Context, step: str, server: Server, look: Look, option: BootOp
     set_to = "" if option is None else f"; the server is set to boot {option.name}"
     return TargetError(
         f"The rescue system of {server.name} does not answer ({look.heard}), so nobody can say whether "
-        by_force = f" {ctx.options.by_force} reboots it into its own system, whatever runs." if ctx.folder.load() else ""
         "something of the installed system is still mounted there.",
         state=f"Nothing was changed{set_to}.",
         todo=f"Look at its console; run this again when it answers, or with {ctx.options.by_force}.")
@@ -151,21 +167,26 @@ def _way_out(ctx: Context, server: Server) -> BootOption | None:
     return ctx.provider.choose(server.name, "harddisk")
 
 
-def _restored(ctx: Context, record: Record, server: Server) -> Server:
-    """Restore what is left to restore, with the installed system back."""
+def _restored(ctx: Context, record: Record, server: Server) -> tuple[Server, bool]:
+    """Restore what is left to restore, with the installed system back. Whether what keeps the rest from it may pass by itself."""
     if ctx.is_separate:
         changes = _to_restore(ctx, record, server)
         if not changes:
-            return server
+            return server, False
         ctx.say("api", "restoring the provider's settings")
         try:
-            return _settings.write_and_read(ctx, record.server, changes, record.before)
+            server = _settings.write_and_read(ctx, record.server, changes, record.before)
+            # What is not shown may well be restored; no other call would tell.
+            return server, any(server.settings.get(name) is not None for name in _settings.differing(ctx, server, record.before))
         except Refused:
             # One value that it does not take must not keep the others from being restored.
+            conflict = False
             for name, value in changes.items():
-                with contextlib.suppress(Refused):
+                try:
                     ctx.write(record.server, {name: value})
-            return ctx.provider.read_server(record.server)
+                except Refused as exc:
+                    conflict = conflict or exc.conflict
+            return ctx.provider.read_server(record.server), conflict
     # Here the provider has work of its own with that, and may take it for a while only.
     again = ctx.clock.pace(Backoff(_settings.REWRITE_SECONDS, _settings.REWRITE_SECONDS))
 
@@ -179,7 +200,7 @@ def _restored(ctx: Context, record: Record, server: Server) -> Server:
 
     wait = ctx.clock.wait(_observe.EXPECTED_SECONDS, Backoff(1.0, 5.0))
     try:
-        return t.cast(Server, wait.until(poll, lambda: TimedOut("The provider has not restored its settings.")))
+        return t.cast(Server, wait.until(poll, lambda: TimedOut("The provider has not restored its settings."))), False
     except TimedOut:
         # The caller tells what was not restored.
-        return ctx.provider.read_server(record.server)
+        return ctx.provider.read_server(record.server), True

@@ -67,6 +67,7 @@ class Record:
     session did not put it there. adopted: this controller has only seen it, and done nothing for it.
     """
 
+    failed_to_restore: a call has tried to restore the settings of before, in vain.
     provider: str
     server: str
     id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
@@ -89,6 +90,7 @@ class Record:
     adopted: bool = False
     reboot: Reboot | None = None
     tasks: list[str] = dataclasses.field(default_factory=list)
+    failed_to_restore: bool = False
 
     @classmethod
     def from_json(cls, text: str) -> Record:

@@ -31,6 +31,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import (
     Busy,
     LifeboatError,
     LoginRefused,
+    ProviderError,
     TargetError,
     TimedOut,
     WrongSystem,
@@ -598,10 +599,21 @@ def test_a_setting_that_is_not_taken_back(world):
     world.server.ignored_puts = {"rescueMail": 1, "noIntervention": 1}
     result = world.leave()
     assert "warnings" not in result and world.settings() == world.before and world.record() is None
-    # One that is never taken back is named, once, and the session ends.
+    # What takes longer is left to another call, and the session stays open for it.
+    world.enter()
+    world.server.ignored_puts = {"noIntervention": 5}
+    with pytest.raises(ProviderError, match="did not restore noIntervention") as caught:
+        world.leave()
+    assert "The installed system runs" in caught.value.state and world.record().phase == "restoring"
+    boots = len(world.machine.boots)
+    assert "warnings" not in world.leave() and world.settings() == world.before and world.record() is None
+    # One that is never taken back is named by that, and the session ends.
     world.enter()
     world.server.ignored_puts = {"noIntervention": 99}
+    with pytest.raises(ProviderError, match="did not restore noIntervention"):
+        world.leave()
     result = world.leave()
+    assert len(world.machine.boots) == boots + 2
     assert len(result["warnings"]) == 1 and "did not restore noIntervention" in result["warnings"][0]
     assert world.machine.system == "installed" and world.record() is None
     assert world.settings() == {**world.before, "noIntervention": True}
