@@ -59,7 +59,7 @@ class World:
             "installed_private_key_file": str(machine.user_key), "installed_known_hosts_file": os.devnull,
             "installed_host_keys": [machine.installed.host_key], "session_dir": str(self.sessions), "reboot_method": "hard", **params}
 
-    # What asks for something to be changed, on the way in and on the way out, in words of mortal.label().
+    # What asks for something to be changed, on the way in and on the way out, in words of failing.label().
     asks: t.ClassVar[dict[str, list[str]]] = {}
 
     def writes(self):

@@ -20,11 +20,10 @@ import os
 
 import pytest
 
-from lifeboat_lab import unkind
+from lifeboat_lab import failing, unkind
 from lifeboat_lab.ovh_api import Server
 from lifeboat_lab.simulated import SimulatedClockwork
 
-from . import mortal
 from .conftest import PROVIDERS
 
 pytest_plugins = "lifeboat_lab.nova.fixtures"
@@ -110,7 +109,7 @@ def sites_of(run):
 
 def cells():
     """What each test is about, for those that this run has: kind, whether for good, provider, how late."""
-    for kind, for_good, provider, lag in itertools.product(mortal.KINDS, (False, True), PROVIDERS, (0.0, LATE)):
+    for kind, for_good, provider, lag in itertools.product(failing.KINDS, (False, True), PROVIDERS, (0.0, LATE)):
         # Nova's lateness would be of real time; tests/session/test_unkind.py has it.
         is_possible = provider != "openstack" or not lag
         # Each of Nova's own calls costs as much as ten of the lab's APIs.
