@@ -103,6 +103,8 @@ options:
   force:
     description:
       - With O(state=absent), leave although something is mounted, or although nobody can say so. What is not written is lost.
+        Where an earlier call has ended without proof that the installed system runs, it is waited for once more, for a minute at
+        least, and then rebooted.
       - With O(state=present), pin the rescue system's host key anew when it has changed, and take the server over from a
         session that another controller began. A rescue system that must be rebooted for it is, whatever is mounted there.
     type: bool

@@ -86,6 +86,8 @@ def leaving(now: Now) -> str:
         return NOTHING if now.system == INSTALLED or (now.armed is False and not now.separate) else UNTOLD
     if now.phase in ("", _record.RESCUE) and now.system == UNKNOWN and not now.force:
         return ENDED if not now.separate and now.armed is False else SILENT
+    if now.phase in (_record.REBOOTING, _record.LEAVING) and now.system == UNKNOWN and not now.requested and not now.force:
+        return UNTOLD  # the provider says that it rebooted nothing, so it may well be the installed system that runs
     # While arming nothing was rebooted; a reboot requested since then may still bring the rescue system. Where that is one with the
     # reboot, restoring is what follows it: the installed system was proved to run, and may be off again by now, as it was before.
     is_back = not now.separate and now.phase == _record.RESTORING
@@ -114,6 +116,8 @@ class Situation(t.NamedTuple):
     logged_in: whether it let us in. seconds: since the request, or, if the provider had a job for it, since that ended.
     patience: the seconds that there are. more: whether one more hard reboot may be requested. lacks_password: whether the provider
     has not given the password by which alone anybody is let in; another boot would bring none. denied: whether we may not even read it.
+    force: the user's word, given after an earlier call had ended without proof, that the installed system may be reset. alone: whether
+    what answers anew can but come of this request, and not of an earlier one.
     """
 
     goal: str
@@ -129,6 +133,8 @@ class Situation(t.NamedTuple):
     denied: bool = False
     any_boot: bool = False
     soft_only: bool = False
+    force: bool = False
+    alone: bool = True
 
 
 def is_proved(now: Situation) -> bool:
@@ -144,9 +150,10 @@ def next_step(now: Situation) -> str:
     """What to do now."""
     if now.method == "hard" and now.task == QUEUED:
         return WAIT  # whatever answers, the reboot that was requested is still to come
-    if is_proved(now):
+    is_open = now.method == "hard" and now.task in OPEN
+    if is_proved(now) and (now.alone or not is_open):
         return ARRIVED
-    if now.method == "hard" and now.task in OPEN:
+    if is_open:
         return WAIT  # the provider takes no other request meanwhile
     if now.system not in ("", UNKNOWN, now.goal) and now.fresh is True:
         return AGAIN if now.more and not now.soft_only else WRONG
@@ -154,7 +161,7 @@ def next_step(now: Situation) -> str:
         return WAIT
     if now.soft_only or (now.lacks_password and (now.fresh is True or (now.denied and bool(now.system)))):
         return LATE
-    if now.goal == INSTALLED and not _is_still_in_rescue(now):
+    if now.goal == INSTALLED and not now.force and not _is_still_in_rescue(now):
         # What does not answer may be the installed system, which checks its disks, say. It is reset only if it was to reboot, and is
         # proved not to have done so.
         return HARD if now.method == "soft" and now.any_boot and now.fresh is False else LATE

@@ -14,7 +14,7 @@ from ..._wait import Backoff
 from .._providers import _base
 from .._providers._base import BootOption, Server
 from .._ssh._keys import SESSION_KEY_COMMENT
-from . import _access, _decide, _in_use, _observe, _reboot, _record, _result, _settings, _words
+from . import _access, _decide, _in_use, _observe, _reboot, _record, _request, _result, _settings, _words
 from ._evidence import INSTALLED, RESCUE, Look
 from ._record import Record
 
@@ -55,10 +55,7 @@ def enter(ctx: Context, has_waited: bool = False) -> dict[str, t.Any]:
 
 def _now(ctx: Context, record: Record | None, server: Server, look: Look, option: BootOption | None) -> _decide.Now:
     fresh = _observe.is_fresh(ctx, record, look)
-    reboot = record.reboot if record and record.phase == _record.REBOOTING and fresh else None
-    # If the provider has not begun, its reset is still to come.
-    queued = reboot is not None and reboot.method == "hard" and bool(reboot.task) and \
-        ctx.provider.read_task(server.name, reboot.task or "").state == _base.QUEUED
+    queued = record is not None and record.phase == _record.REBOOTING and bool(fresh) and _request.is_to_come(ctx, record)
     ours = BootOption(**record.boot) if record and record.boot else None
     return _decide.Now(
         phase=record.phase if record else "", system=look.system, logged_in=look.client is not None,

@@ -10,12 +10,12 @@ import typing as t
 
 from ..._errors import TimedOut, WrongSystem
 from ..._wait import Backoff
-from .._providers._base import OPEN, BootOption
+from .._providers._base import BootOption
 from .._ssh._port import answers
 from . import _access, _decide, _observe, _record, _words
 from ._evidence import INSTALLED, RESCUE, UNKNOWN, Look, Watch
 from ._record import Record
-from ._request import HARD_REBOOTS, Request
+from ._request import HARD_REBOOTS, Request, is_to_come
 from ._words import NAMES
 
 if t.TYPE_CHECKING:
@@ -25,6 +25,8 @@ if t.TYPE_CHECKING:
 SILENT_SECONDS = 2.0
 # Where nothing changes, a line tells so this often.
 NEWS_SECONDS = 30.0
+# So many seconds a server's uptime may be off.
+UPTIME_SECONDS = 1.0
 
 
 def reboot(ctx: Context, record: Record, goal: str, last: Look, plain: bool = False, option: BootOption | None = None) -> Look:
@@ -76,12 +78,14 @@ class Rebooting:
         if self.record.reboot is None:
             self.request.first(last)
         elif not self.request.resume():
-            if self.option is None and last is not None and last.system == self.goal and self._is_proved(last):
+            to_come = is_to_come(self.ctx, self.record)
+            if self.option is None and last is not None and last.system == self.goal and self._is_proved(last) and not to_come:
                 # It was carried out, and the system that was asked for is back. Not every provider can report that, and a second
                 # request would hit this system.
                 self.ctx.mark(self.goal)
                 return last
-            self.request.hard(again=True)
+            if to_come or not self._has_left(last):
+                self.request.hard(again=True)
         if self.goal == RESCUE and self.ctx.unseen:
             return self._wait_unseen()
         # A login that fails, and a connection that does not even try one, are both held against us by sshd.
@@ -93,6 +97,13 @@ class Rebooting:
             late = self.options.boot_timeout
             self.clock.wait(late, self.request.pace.backoff).until(self._task_end, lambda: self._late(late))
         return found
+
+    def _has_left(self, last: Look | None) -> bool:
+        """Whether the rescue system that was to be left no longer runs: another host key answers. It needs no other request."""
+        if self.goal != INSTALLED or self.option is not None or last is None or last.host_key is None:
+            return False
+        before = [key for key in (self.record.rescue_host_key, self.request.reboot.host_key_before) if key]
+        return bool(before) and last.host_key.line not in before
 
     def _wait_unseen(self) -> Look:
         """Nobody logs in over SSH: what the provider says of its job, and its password, is all that there is."""
@@ -109,7 +120,7 @@ class Rebooting:
 
     def _task_end(self) -> bool | None:
         self.request.read_task(now=True)
-        return None if self.request.task_state in OPEN else True
+        return None if self.request.is_open else True
 
     def _pause(self, seconds: float) -> None:
         # While nobody speaks a look itself blocks until somebody does. Who spoke and was not the goal is let alone a while.
@@ -166,21 +177,22 @@ class Rebooting:
         # A soft reboot that is seen to have had no effect is not waited for as long as a boot.
         patience = self.options.soft_timeout if reboot.method == "soft" and fresh is False else self.options.boot_timeout
         # One that may not even have arrived may still come; the provider tells the next call whether it did.
-        lost = reboot.method == "hard" and not reboot.task
+        force = self.options.force and self.request.is_resumed
+        lost = reboot.method == "hard" and not reboot.task and not force
         more = (self.goal != RESCUE or self.ctx.provider.facts.hard_reboot) and reboot.hard < HARD_REBOOTS and not lost
         return _decide.Situation(
             goal=self.goal, method=reboot.method, system=look.system if look else "", fresh=fresh,
             logged_in=bool(look and look.client), task=self.request.task_state if reboot.method == "hard" else "",
             seconds=self.clock.monotonic() - self.request.since, patience=patience, more=more,
             lacks_password=self._lacks_password(), denied=self.ctx.provider.denied_words() is not None,
-            any_boot=self.plain, soft_only=soft_only)
+            any_boot=self.plain, soft_only=soft_only, force=force, alone=self.request.is_alone)
 
     def _lacks_password(self) -> bool:
         return self.goal == RESCUE and self.ctx.by_password and not self.has_password
 
     def _waited(self) -> str:
         """How long it has been waited for, and what the limit is, for a line of progress."""
-        if self.request.task_state in OPEN:
+        if self.request.is_open:
             return f" ({self.request.elapsed:.0f} s of {self.options.wait_timeout:.0f} s, waiting for the provider)"
         seconds = self.clock.monotonic() - self.request.since
         return f" ({seconds:.0f} s of {self.options.boot_timeout:.0f} s, waiting for {NAMES[self.goal]})"
@@ -203,7 +215,7 @@ class Rebooting:
             self.ctx.say("ssh", f"port {self.watch.port}: {look.heard}; {look.reason}{why}", self._waited())
         elif self._is_fresh(look):
             up = f", up {look.evidence.uptime:.0f} s" if look.evidence and look.evidence.uptime is not None else ""
-            self.ctx.say("ssh", f"{NAMES[look.system]} answers{up}")
+            self.ctx.say("ssh", f"{NAMES[look.system]} answers", up)
         else:
             self.ctx.say("ssh", f"{NAMES[look.system]} from before the reboot still answers", self._waited())
 
@@ -212,12 +224,16 @@ class Rebooting:
         if look.heard == "proof port":
             return True  # of a system that was to be left, it alone listens there
         fresh = look.fresh(self.request.elapsed, self.request.reboot.boot_id_before)
+        if fresh and look.evidence and look.evidence.uptime is not None and look.evidence.uptime >= self.request.longest + UPTIME_SECONDS:
+            return False  # of an earlier request, or somebody else booted it
         if fresh is not None or look.host_key is None:
             return fresh
+        if self.request.is_open:
+            return None  # a host key says nothing of when
         if self.goal == INSTALLED and look.system == INSTALLED and not self.plain:
             # It is known to be the installed system. If another one ran when the reboot was requested, that is enough.
-            before = self.record.rescue_host_key or self.request.reboot.host_key_before
-            return True if look.host_key.line != before or self.request.has_run() else None
+            before = (self.record.rescue_host_key, self.request.reboot.host_key_before)
+            return True if look.host_key.line not in before or self.request.has_run() else None
         if self.request.has_run() and self.request.reboot.host_key_before and look.host_key.line != self.request.reboot.host_key_before:
             return True
         return None
@@ -239,7 +255,7 @@ class Rebooting:
             return look
         # A password that the provider shows all the time may be the installed system's too.
         rescue_only = "known" not in self.ctx.provider.facts.credentials
-        if not rescue_only and not self.request.reboot.host_key_before and self.request.task_state in OPEN:
+        if not rescue_only and not self.request.reboot.host_key_before and self.request.is_open:
             return look
         credentials = _access.credentials(self.ctx, self.record)
         if credentials is None:
@@ -290,8 +306,8 @@ class Rebooting:
             todo += " Running this again goes on waiting where this ended"
             todo += "; state=absent gives up and boots the installed system." if self.goal == RESCUE else \
                 ". If the installed system lets nobody in by SSH, tell its host key by installed_host_keys, or another port of " \
-                "it by proof_port."
-        if self.request.reboot.method == "hard" and self.request.task_state in OPEN:
+                f"it by proof_port. If it hangs, or the rescue system has booted once more, {self.options.by_force} has it rebooted again."
+        if self.request.is_open:
             task = f"task {self.request.reboot.task}: {self.request.task_text}"
             what = f"The provider has not rebooted {self.record.server} within {seconds:.0f} s: {task}."
         elif self._lacks_password() and self.last is not None and self._is_fresh(self.last):

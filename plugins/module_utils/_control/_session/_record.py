@@ -47,6 +47,7 @@ class Reboot:
 
     method: `soft` or `hard`. asked_at: seconds since the epoch, controller's clock. mark: the provider's, from before.
     boot_id_before, host_key_before: of what answered before, where something did. hard: how many hard ones so far.
+    asked_softly: whether the running system was asked for one, before any hard one.
     """
 
     method: str
@@ -56,6 +57,7 @@ class Reboot:
     boot_id_before: str | None = None
     host_key_before: str | None = None
     hard: int = 0
+    asked_softly: bool = False
 
 
 @dataclasses.dataclass
@@ -65,9 +67,9 @@ class Record:
     before, armed: settings as the provider has them. host_key_seen: of the installed system, as it answered before the session.
     unseen: nobody logs in to the rescue system by SSH. found: since when and by whom the server was in rescue already, where this
     session did not put it there. adopted: this controller has only seen it, and done nothing for it.
+    failed_to_restore: a call has tried to restore the settings of before, in vain.
     """
 
-    failed_to_restore: a call has tried to restore the settings of before, in vain.
     provider: str
     server: str
     id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
@@ -88,9 +90,9 @@ class Record:
     unseen: bool = False
     found: dict[str, t.Any] | None = None
     adopted: bool = False
+    failed_to_restore: bool = False
     reboot: Reboot | None = None
     tasks: list[str] = dataclasses.field(default_factory=list)
-    failed_to_restore: bool = False
 
     @classmethod
     def from_json(cls, text: str) -> Record:

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import typing as t
 
-from ..._errors import BadInput, LifeboatError, LoginRefused, ProviderError
+from ..._errors import BadInput, LifeboatError, LoginRefused, ProviderError, TimedOut
 from ..._wait import Backoff
-from .._providers._base import OPEN
+from .._providers._base import OPEN, QUEUED
 from . import _access, _record
 from ._evidence import RESCUE, Look
 from ._record import Reboot, Record
@@ -25,11 +27,28 @@ HARD_REBOOTS = 2  # one, and one more power cycle if the wrong system or none ca
 LAST_SECONDS = 60.0
 
 
+def is_to_come(ctx: Context, record: Record) -> bool:
+    """Whether the reboot that an earlier call requested may be still to come, whatever answers by now: the provider has not ended it."""
+    reboot = record.reboot
+    if reboot is None or reboot.method != "hard":
+        return False
+    if reboot.task:
+        return ctx.provider.read_task(record.server, reboot.task).state in OPEN
+    # Its answer is not known, so whatever waits there may be it. It may not be shown yet.
+    lag = ctx.provider.facts.lag
+    wait = ctx.clock.wait(min(lag, max(0.0, lag - (ctx.clock.time() - reboot.asked_at))), Backoff(1.0, 5.0))
+    with contextlib.suppress(TimedOut):
+        return bool(wait.until(lambda: any(task.state in OPEN for task in ctx.provider.unfinished_tasks(record.server)) or None,
+                               lambda: TimedOut("Nothing waits.")))
+    return False
+
+
 class Request:
     """One request to reboot into one system: soft, and by the provider.
 
     option: what the provider is to boot, where it sets that and reboots in one; the reboot is its own, then. since: since when, on
-    the monotonic clock, the server has had time to boot. task_state, task_text: of the provider's job.
+    the monotonic clock, the server has had time to boot. task_state, task_text: of the provider's job. is_resumed: whether an earlier
+    call asked for it. learned_at: when, on the same clock, this call learned of the job.
     """
 
     def __init__(self, ctx: Context, record: Record, goal: str, option: BootOption | None, state_words: t.Callable[[], str]):
@@ -44,10 +63,14 @@ class Request:
         self.task_state = ""
         self.task_text = ""
         self.is_seen_open = False
+        self.is_resumed = False
+        # Whether this call made it; when this call saw last that the provider had not begun.
+        self._is_new = True
+        self._queued_at: float | None = None
         self.pace = self.clock.pace(Backoff(1.0, 15.0))
         # How long ago the reboot was requested when this call began, or 0 if this call requested it, and when that was.
         self.ago, self.asked = 0.0, self.clock.monotonic()
-        self.since = self.asked
+        self.since = self.learned_at = self.asked
 
     @property
     def reboot(self) -> Reboot:
@@ -56,6 +79,7 @@ class Request:
 
     def resume(self) -> bool:
         """Go on with the request of a call that died. False where it is not known whether the provider was asked."""
+        self.is_resumed, self._is_new = True, False
         # This call may power cycle once more by itself.
         self.reboot.hard = min(self.reboot.hard, HARD_REBOOTS - 1)
         self.ago = max(0.0, self.clock.time() - self.reboot.asked_at)
@@ -96,6 +120,7 @@ class Request:
         if last is None or last.client is None:
             return False
         self._note()
+        self.reboot.asked_softly = True
         self._save()
         self.ctx.say("reboot", f"asking {NAMES[last.system]} to reboot")
         self.ctx.changed = True
@@ -105,6 +130,7 @@ class Request:
 
     def _note(self) -> None:
         """It is requested now."""
+        self._is_new = True
         self.reboot.asked_at = self.clock.time()
         self.ago, self.asked = 0.0, self.clock.monotonic()
         self.since = self.asked
@@ -113,6 +139,13 @@ class Request:
     def elapsed(self) -> float:
         """Seconds since the request, whatever is done to the clock of this machine while we wait."""
         return self.ago + self.clock.monotonic() - self.asked
+
+    @property
+    def longest(self) -> float:
+        """For how many seconds what comes of it can have been up, at most; without end where this call did not see it begin."""
+        if self._queued_at is not None:
+            return self.clock.monotonic() - self._queued_at + self.ctx.provider.facts.lag
+        return self.elapsed if self._is_new else math.inf
 
     def _save(self) -> None:
         leaving = self.record.phase == _record.LEAVING
@@ -124,7 +157,7 @@ class Request:
         if not again:
             reboot.mark = self.ctx.provider.reboot_mark(self.record.server, self.record.tasks)
             reboot.method = "hard"
-            reboot.task = None
+            reboot.task = self._queued_at = None
             reboot.hard += 1
             self._note()
             self._save()
@@ -133,7 +166,7 @@ class Request:
             self.ctx.say("reboot", f"asking the provider {what}{more}")
         self.ctx.changed = True
         task = self._provider_task(again)
-        self.since = self.clock.monotonic()
+        self.since = self.learned_at = self.clock.monotonic()
         reboot.task = task.id
         self.record.tasks = list(dict.fromkeys([*self.record.tasks, task.id]))
         self.ctx.save(self.record, self.record.phase)
@@ -145,6 +178,16 @@ class Request:
             return provider.reboot_hard(name, mark, asked_before=again)
         password = _access.given_password(self.ctx, self.record) if self.goal == RESCUE else None
         return provider.switch(name, self.option, mark, asked_before=again, password=password)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether what answers, if it is up anew, can but come of this request: nothing else was asked for, and this call saw it all."""
+        return self._is_new and not self.reboot.asked_softly and self.reboot.hard <= 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the provider is still to do it, or at work on it."""
+        return self.reboot.method == "hard" and self.task_state in OPEN
 
     def has_run(self) -> bool:
         """Whether the provider's reboot is over, as far as it tells."""
@@ -162,6 +205,8 @@ class Request:
                                                                 "too, open a ticket at the provider.",
                                 details={"task": task.id})
         self.task_state, self.is_seen_open = task.state, task.state in OPEN
+        if task.state == QUEUED:
+            self._queued_at = self.clock.monotonic()
         if task.state != "unknown":
             self.task_text = task.text
             self.ctx.say("task", f"task {task.id}: {task.text}")
@@ -175,6 +220,8 @@ class Request:
         if not (self.pace.due() or now):
             return
         task = self.ctx.provider.read_task(self.record.server, self.reboot.task)
+        if task.state == "unknown" and self.clock.monotonic() < self.learned_at + self.ctx.provider.facts.lag:
+            return  # it may not be shown yet
         if task.state != self.task_state:
             self.pace.backoff.reset()
         self._note_task(task)
