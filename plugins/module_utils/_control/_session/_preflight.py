@@ -69,7 +69,8 @@ def check_server(ctx: Context, server: Server) -> None:
 def is_own(address: str) -> bool:
     """Whether an address is one of this machine's own, loopback among them: what is sent to such a one is sent from it."""
     for family, _kind, _protocol, _name, place in socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM):
-        if ipaddress.ip_address(place[0]).is_loopback:
+        found = ipaddress.ip_address(place[0])
+        if found.is_loopback or found.is_unspecified:  # the latter leads to it, too
             return True
         with socket.socket(family, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
             sock.connect(place)  # which sends nothing
