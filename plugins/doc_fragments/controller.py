@@ -61,7 +61,7 @@ notes:
   - With C(async) the module must run on the controller itself, so add C(delegate_to=localhost). Without C(async) progress is shown.
   - With C(delegate_to) the variables are those of the host at hand, as with every module.
   - The server's SSH port is reached from the controller by paramiko, directly or through O(proxy_command). No other setting of
-    OpenSSH is used.
+    OpenSSH is used, but the user and the private key for the installed system.
   - The provider's API is reached as C(HTTPS_PROXY) says, also by C(socks5h://) where PySocks is installed.
   - Every option but those that say what one call is about (C(state), C(boot), C(scope), C(force)) has a host's variable, C(lifeboat_)
     and its name. C(lifeboat_progress=false) keeps the lines of progress away, which is the default where the output is JSON.
@@ -84,12 +84,13 @@ options:
     default: 22
   installed_user:
     description:
-      - Who logs in to the installed system. Default is whom Ansible itself would use.
+      - Who logs in to the installed system. Default is whom Ansible itself would use, by OpenSSH's own configuration where nobody is named.
       - The host's variable C(lifeboat_installed_user) goes before that.
     type: str
   installed_private_key_file:
     description:
-      - The private key for the installed system. Default is the one that Ansible itself would use; keys of an SSH agent are tried too.
+      - The private key for the installed system. Default is the one that Ansible itself would use, the first of OpenSSH's usual ones that
+        is there where none is named; keys of an SSH agent are tried too.
       - The host's variable C(lifeboat_installed_private_key_file) goes before that.
     type: path
   installed_password:

@@ -106,8 +106,9 @@ class ControllerAction(ActionBase):
 
     def _host_defaults(self, spec: t.Mapping[str, t.Any], task_vars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """What the host's variables and its own connection say, for options that the task leaves out."""
-        values = self._connection_defaults(task_vars) if "installed_host" in spec else {}
-        values["proxy_command"] = self._proxy_command(task_vars)
+        settings = self._openssh_settings(task_vars)
+        values = self._connection_defaults(task_vars, settings) if "installed_host" in spec else {}
+        values["proxy_command"] = self._proxy_command(dict(settings))
         for name in spec:
             value = None if name in PER_CALL else self._variable(variable_of(name), task_vars)
             if value is not None:
@@ -119,20 +120,26 @@ class ControllerAction(ActionBase):
         value = task_vars.get(name)
         return None if value is None else self._templar.template(value)
 
-    def _proxy_command(self, task_vars: t.Mapping[str, t.Any]) -> str | None:
-        """How OpenSSH would reach the host, by Ansible's arguments and its own configuration, if that is through a bastion."""
-        if self._connection.transport != "ssh" or self._variable("lifeboat_proxy_command", task_vars) is not None:
-            return None
-        arguments = [word for name in ("ssh_args", "ssh_common_args", "ssh_extra_args")
-                     for word in shlex.split(self._connection.get_option(name) or "")]
+    def _openssh_settings(self, task_vars: t.Mapping[str, t.Any]) -> list[tuple[str, str]]:
+        """How OpenSSH would reach the host, by Ansible's arguments and its own configuration, as `ssh -G` tells."""
+        if self._connection.transport != "ssh":
+            return []
         host = str(self._connection.get_option("host") or task_vars.get("inventory_hostname"))
         try:
-            done = subprocess.run([self._connection.get_option("ssh_executable"), "-G", *arguments, "--", host], capture_output=True,
-                                  text=True, timeout=10, stdin=subprocess.DEVNULL, check=False)
+            done = subprocess.run([self._connection.get_option("ssh_executable"), "-G", *self._openssh_arguments(), "--", host],
+                                  capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL, check=False)
         except (OSError, subprocess.TimeoutExpired):
-            return None
-        said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-        jumps, command = said.get("proxyjump", "none"), said.get("proxycommand", "none")
+            return []
+        return [(name, value) for name, _gap, value in (line.partition(" ") for line in done.stdout.splitlines())]
+
+    def _openssh_arguments(self) -> list[str]:
+        return [word for name in ("ssh_args", "ssh_common_args", "ssh_extra_args")
+                for word in shlex.split(self._connection.get_option(name) or "")]
+
+    def _proxy_command(self, settings: t.Mapping[str, str]) -> str | None:
+        """The command for a bastion, if the host is reached through one. settings: of OpenSSH."""
+        arguments = self._openssh_arguments() if settings else []
+        jumps, command = settings.get("proxyjump", "none"), settings.get("proxycommand", "none")
         if jumps == "none":
             return None if command == "none" else command
         # As OpenSSH itself makes a command of it.
@@ -144,8 +151,8 @@ class ControllerAction(ActionBase):
             words += ["-J", ",".join(first)]
         return f"{shlex.join(words)} -W '[%h]:%p' {shlex.quote(last if '://' in last else f'ssh://{last}')}"
 
-    def _connection_defaults(self, task_vars: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        """How Ansible itself would log in to this host."""
+    def _connection_defaults(self, task_vars: t.Mapping[str, t.Any], settings: t.Sequence[tuple[str, str]]) -> dict[str, t.Any]:
+        """How Ansible itself would log in to this host. settings: of OpenSSH."""
         options = {"installed_host": "host", "installed_port": "port", "installed_user": "remote_user",
                    "installed_private_key_file": "private_key_file", "installed_password": "password"}
         if self._connection.transport == "ssh":
@@ -157,8 +164,11 @@ class ControllerAction(ActionBase):
                      "installed_password": ("ansible_password", "ansible_ssh_pass")}
             found = {name: next((v for v in (self._variable(n, task_vars) for n in many) if v is not None), None)
                      for name, many in names.items()}
-        # As ssh does where nobody is named.
-        found["installed_user"] = found["installed_user"] or getpass.getuser()
+        # As ssh does where nobody is named, and no key.
+        found["installed_user"] = found["installed_user"] or dict(settings).get("user") or getpass.getuser()
+        if found["installed_private_key_file"] is None:
+            files = [os.path.expanduser(value) for name, value in settings if name == "identityfile"]
+            found["installed_private_key_file"] = next((path for path in files if os.path.isfile(path)), None)
         if found["installed_host"] == task_vars.get("inventory_hostname"):
             # Only a name of the inventory, which Ansible takes for the address where nobody gives one. By the resolver it may lead to
             # another machine; the provider knows the address.

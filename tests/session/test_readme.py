@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 import typing as t
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +18,20 @@ import pytest
 from lifeboat_lab.box import Systems
 from lifeboat_lab.world import REPOSITORY, Host, World, result_of
 
+from .person import ACCOUNTS, Person
 
-def _printed(heading: str) -> list[list[str]]:
-    """The commands of the first console block below a heading, as words."""
+
+def _lines(heading: str) -> list[str]:
+    """The lines of the first console block below a heading."""
     below = (REPOSITORY / "README.md").read_text().split(f"## {heading}\n", 1)[1]
     block = re.search(r"```console\n(.*?)```", below, re.DOTALL)
     assert block
-    return [shlex.split(line) for line in block[1].splitlines()]
+    return block[1].splitlines()
+
+
+def _printed(heading: str) -> list[list[str]]:
+    """The same, as words."""
+    return [shlex.split(line) for line in _lines(heading)]
 
 
 def _run(world: World, words: list[str], *more: str) -> tuple[int, str]:
@@ -51,27 +60,57 @@ def readme_host(tmp_path: Path) -> t.Iterator[Host]:
         yield host
 
 
-def test_at_three_in_the_morning(readme_host: Host) -> None:
-    """Each command does what it says, one after the other. A box has no disk to be mounted; tests/e2e/test_chain.py does that."""
-    commands = _printed("At three in the morning")
-    info, enter, leave, reboot, netboot, enter_playbook, leave_playbook = commands
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection as it is published."""
+    directory = tmp_path_factory.mktemp("collection")
+    subprocess.run(["ansible-galaxy", "collection", "build", str(REPOSITORY), "--output-path", str(directory)], check=True)
+    [built] = directory.glob("*.tar.gz")
+    return built
+
+
+@pytest.fixture(params=ACCOUNTS)
+def person(request: pytest.FixtureRequest, readme_host: Host, collection: Path) -> t.Iterator[Person]:
+    """Somebody who has installed what the README says, and has the inventory and the credentials that it asks for."""
+    world = readme_host.world
+    made = Person(world.directory / "person", request.param)
+    (made.directory / ".ssh").mkdir(mode=0o700)
+    (made.directory / ".ssh/config").write_text("User root\n")
+    for source, target in ((world.inventory, "inventory"), (world.known_hosts, ".ssh/known_hosts"), (world.admin_key, ".ssh/id_ed25519"),
+                           (collection, collection.name)):
+        shutil.copy(source, made.directory / target)
+    made.own()
+    try:
+        [command] = [line for line in _lines("Installation") if line.endswith(" lifeboat.rescue")]
+        # Galaxy is not at hand.
+        done = made.run(command.replace("lifeboat.rescue", collection.name), {})
+        assert done.returncode == 0, done.stdout
+        yield made
+    finally:
+        made.own(0)
+
+
+def test_at_three_in_the_morning(readme_host: Host, person: Person) -> None:
+    """Each line does what it says, one after the other. A box has no disk to be mounted; tests/e2e/test_chain.py does that."""
+    info, enter, leave, reboot, netboot, enter_playbook, leave_playbook = _lines("At three in the morning")
     kinds = ["installed"]
-    host, world = readme_host, readme_host.world
-    for words, module, changed, runs, boots in (
+    host, environment = readme_host, readme_host.world.environment()
+    for line, module, changed, runs, boots in (
             (info, "rescue_mode_info", False, "installed", []), (enter, "rescue_mode", True, "rescue", ["rescue"]),
             (info, "rescue_mode_info", False, "rescue", []), (leave, "rescue_mode", True, "installed", ["installed"]),
             (reboot, "reboot", True, "installed", ["installed"]), (netboot, "netboot", False, None, [])):
-        status, output = _run(world, words)
-        result = result_of(output)
+        done = person.run(line, environment)
         kinds += boots
-        assert f"lifeboat.rescue.{module}" in words and status == 0, output
-        assert result["changed"] is changed and result.get("running") == runs, output
-        assert [boot.kind for boot in host.machine.boots] == kinds, output
-    for words, more, boot in ((enter_playbook, ["-e", "rescue_mount=false"], "rescue"), (leave_playbook, [], "installed")):
-        status, output = _run(world, words, *more)
+        assert f"lifeboat.rescue.{module}" in line and done.returncode == 0, done.stdout
+        result = result_of(done.stdout)
+        assert result["changed"] is changed and result.get("running") == runs, done.stdout
+        assert [boot.kind for boot in host.machine.boots] == kinds, done.stdout
+    for line, boot in ((f"{enter_playbook} -e rescue_mount=false", "rescue"), (leave_playbook, "installed")):
+        done = person.run(line, environment)
         kinds.append(boot)
-        assert status == 0 and [boot.kind for boot in host.machine.boots] == kinds, output
-    assert world.session_files() == []
+        assert done.returncode == 0 and [each.kind for each in host.machine.boots] == kinds, done.stdout
+    person.own(0)
+    assert not [path for path in (person.directory / ".ansible/lifeboat").rglob("*") if path.is_file() and not path.name.endswith("lock")]
 
 
 def test_an_inventory_as_in_the_readme(readme_host: Host) -> None:

@@ -234,6 +234,21 @@ def test_the_way_to_the_host_is_that_of_its_ssh(ansible, make_sshd, tmp_path, wa
     assert "Connection refused" in result["evidence"]["heard"] and "Accepted publickey" in bastion.log
 
 
+def test_who_logs_in_is_whom_its_ssh_says(ansible, make_sshd, tmp_path):
+    """Neither a user nor a key is named, but in OpenSSH's own configuration."""
+    installed, key = make_sshd("installed"), tmp_path / "key"
+    installed.authorized_keys.write_text(key_pair(key) + "\n")
+    (tmp_path / "hosts").write_text(f"[127.0.0.1]:{installed.port} {installed.host_key}\n")
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n User {getpass.getuser()}\n IdentityFile {tmp_path / 'none'}\n IdentityFile {key}\n")
+    for name in ("ansible_user", "ansible_ssh_private_key_file"):
+        ansible.variables.pop(name, None)
+    ansible.variables.update(ansible_ssh_common_args=f"-F {config}", ansible_port=installed.port, lifeboat_rescue_port=installed.port,
+                             lifeboat_installed_known_hosts_file=str(tmp_path / "hosts"))
+    code, result = ansible.module("rescue_mode_info")
+    assert code == 0 and (result["running"], result["evidence"]["logged_in"]) == ("installed", True), ansible.output
+
+
 def test_a_failure_tells_that_something_was_changed(ansible, api, server):
     """The server is armed and was rebooted, but nothing came up."""
     server.task_seconds = {"init": 0.01, "todo": 0.01, "doing": 0.01}
