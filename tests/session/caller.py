@@ -6,9 +6,10 @@
 
     python caller.py
 
-Takes jobs as lines of JSON: {"module": name, "params": its options, "check_mode": bool, "answer": path}. Each is done at once, in a
-fork in which all libraries are imported already, so that it costs a tenth of a start of Ansible. Its answer is a file of JSON that
-appears when it is complete: {"result": what the module returns, "lines": [[seconds since its start, progress], …], "seconds": it took}.
+Takes jobs as lines of JSON: {"module": name, "params": its options, "check_mode": bool, "fault": None or see lifeboat_lab.failing,
+"answer": path}. Each is done at once, in a fork in which all libraries are imported already, so that it costs a tenth of a start of
+Ansible. Its answer is a file of JSON that appears when it is complete: {"result": what the module returns, "lines": [[seconds since its
+start, progress], …], "seconds": it took, "sites": the calls that it made}.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import traceback
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control import _entry
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._paramiko import load_paramiko
+from lifeboat_lab.failing import Calls
 
 PR_SET_PDEATHSIG = 1
 
@@ -32,9 +34,11 @@ def do(job):
     began, lines = time.monotonic(), []
     spec = _entry.SPECS[job["module"]]
     params = {name: option.get("default") for name, option in spec.items()} | job["params"]
+    calls = Calls(job.get("fault"))
     result = _entry.run(job["module"], params, job.get("check_mode", False),
                         lambda line: lines.append([round(time.monotonic() - began, 1), line]))
-    answer = {"result": result, "lines": lines, "seconds": round(time.monotonic() - began, 1)}
+    answer = {"result": result, "lines": lines, "seconds": round(time.monotonic() - began, 1),
+              "sites": calls.sites}
     with open(job["answer"] + ".new", "w") as stream:
         json.dump(answer, stream, default=str)
     os.rename(job["answer"] + ".new", job["answer"])

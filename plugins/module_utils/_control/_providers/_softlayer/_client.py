@@ -141,8 +141,8 @@ class Client:
         """One call, not repeated. Raises one of our exceptions."""
         try:
             answer = self.api.call(service, method, *arguments, **more)
-            if answer is None:
-                # Each of those that are made here answers something.
+            if answer is None or answer == [None]:
+                # Each of those that are made here answers something. What is no list, the client makes one of.
                 raise Passing(f"SoftLayer_{service}::{method} answered nothing")
             return answer
         except (self._softlayer.SoftLayerError, ExpatError, KeyError) as exc:
