@@ -22,7 +22,7 @@ MOST_ATTEMPTS = 3
 # A new attempt is begun this long after the one before. A refusal costs a machine nothing, so then it is soon; but each
 # attempt that it takes without a word goes on, and costs it a process. A slow one starves of them, so the pace slows with each.
 REFUSED_SECONDS = 0.2
-FIRST_SECONDS = 0.5
+FIRST_SECONDS = 0.25
 # Who takes a connection and hangs up has had enough of them (MaxStartups, PerSourcePenalties); each more may prolong that.
 DROPPED_SECONDS = 1.0
 SLOWEST_SECONDS = 5.0
