@@ -48,7 +48,8 @@ class Facts(t.NamedTuple):
         one all the time), `console`.
     tells_armed: the API says what boots next.
     settings: names of the server's settings that entering may change and leaving restores.
-    boots_by: names of those of them that say what boots. lets_in_by: of those that say whom the rescue system lets in.
+    boots_by: names of those of them that say what boots, which leaving restores before it reboots. lets_in_by: of those that say
+        whom the rescue system lets in.
     rights: what the credentials must be allowed to do, in the provider's own words.
     lag: for so many seconds its lists and states may be those from before a request.
     """
@@ -61,9 +62,9 @@ class Facts(t.NamedTuple):
     tells_armed: bool
     settings: tuple[str, ...]
     rights: tuple[str, ...]
-    boots_by: tuple[str, ...] = ()
-    lets_in_by: tuple[str, ...] = ()
-    lag: float = 0.0
+    boots_by: tuple[str, ...]
+    lets_in_by: tuple[str, ...]
+    lag: float
 
 
 class BootOption(t.NamedTuple):
@@ -82,7 +83,7 @@ class Server(t.NamedTuple):
     """One reading of a server.
 
     address: where it answers. boot: id of the boot option that is set, or None where the provider does not tell.
-    settings: the present values of the settings named by the facts.
+    settings: the present values of the settings named by the facts; what the provider does not show is left out, not empty.
     """
 
     name: str
@@ -117,7 +118,10 @@ class Origin(t.NamedTuple):
 
 
 class Provider(abc.ABC):
-    """The operations. Server names are as the provider has them; ids are text."""
+    """The operations. Server names are as the provider has them; ids are text.
+
+    It is made with the options of the module, as a mapping, and used by one thread. `clock` and `notice` are set after that.
+    """
 
     facts: Facts
     # By which it waits.
@@ -160,7 +164,10 @@ class Provider(abc.ABC):
         return None
 
     def restorable_settings(self, server: Server) -> dict[str, t.Any]:
-        """The settings to restore on leaving, from a reading before entering. Default: as they are."""
+        """The settings to restore on leaving, from a reading before entering. Default: as they are.
+
+        Where a boot option lasts, a rescue system that is set already becomes the disk, and a key with SESSION_KEY_COMMENT none.
+        """
         return dict(server.settings)
 
     @abc.abstractmethod
@@ -183,7 +190,7 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def unfinished_tasks(self, name: str) -> list[Task]:
-        """Jobs under way that a reboot would collide with."""
+        """Jobs under way that a reboot would collide with, those among them that have not begun."""
 
     # -- what has a default
 
@@ -208,7 +215,10 @@ class Provider(abc.ABC):
         return bool(one == other)
 
     def write_settings(self, name: str, changes: t.Mapping[str, t.Any]) -> None:
-        """Change settings. Safe to repeat. Default: there are none."""
+        """Change settings; None clears one. Safe to repeat: what is not read back is written again, for a while.
+
+        Default: there are none.
+        """
         if changes:
             raise BadInput(f"{self.facts.name} has no settings that could be changed: {', '.join(sorted(changes))}.")
 

@@ -67,6 +67,10 @@ class _Attempts:
         self.last: Passing | None = None
         self._wait = self.clock.wait(owner.patience, backoff, pause=self._pause)
 
+    def soon(self) -> None:
+        """Look again as soon as after the first failure."""
+        self._wait.backoff.reset()
+
     def _pause(self, seconds: float) -> None:
         after = self.last.after if self.last else 0.0
         self.clock.pause(max(seconds, min(after, self._wait.deadline.left)))
@@ -119,6 +123,7 @@ def at_most_once(owner: Provider, lag: float, ask: t.Callable[[], Task | None], 
         except Passing as exc:
             if exc.sent:
                 unsure[0], lost_at = True, clock.monotonic()
+                attempts.soon()
             raise
 
     attempts = _Attempts(owner, Backoff(1.0, 8.0, 2.0))

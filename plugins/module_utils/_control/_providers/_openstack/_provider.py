@@ -43,6 +43,8 @@ class OpenStack(Provider):
         tells_armed=True,
         settings=("status", NOTE),
         rights=("role member",),
+        boots_by=(),
+        lets_in_by=(),
         lag=STATE_SECONDS,
     )
 

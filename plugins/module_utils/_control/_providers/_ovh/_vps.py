@@ -55,6 +55,8 @@ class OvhVps(Ovh):
         tells_armed=True,
         settings=("netbootMode",),
         rights=RIGHTS,
+        boots_by=(),
+        lets_in_by=(),
         lag=LIST_SECONDS,
     )
     root = "/vps"

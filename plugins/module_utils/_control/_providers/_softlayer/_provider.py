@@ -53,6 +53,8 @@ class SoftLayerProvider(Provider):
         tells_armed=False,
         settings=(),
         rights=RIGHTS,
+        boots_by=(),
+        lets_in_by=(),
         lag=TRANSACTION_SECONDS,
     )
 
