@@ -168,12 +168,21 @@ class ControllerAction(ActionBase):
         found["installed_user"] = found["installed_user"] or dict(settings).get("user") or getpass.getuser()
         if found["installed_private_key_file"] is None:
             files = [os.path.expanduser(value) for name, value in settings if name == "identityfile"]
-            found["installed_private_key_file"] = next((path for path in files if os.path.isfile(path)), None)
+            found["installed_private_key_file"] = next(filter(_is_private_key, files), None)
         if found["installed_host"] == task_vars.get("inventory_hostname"):
             # Only a name of the inventory, which Ansible takes for the address where nobody gives one. By the resolver it may lead to
             # another machine; the provider knows the address.
             found["installed_host"] = None
         return found
+
+
+def _is_private_key(path: str) -> bool:
+    """Whether it is there, and no public key, as IdentityFile names one where an agent has the private half."""
+    try:
+        with open(path, "rb") as stream:
+            return b"PRIVATE KEY" in stream.readline()
+    except OSError:
+        return False
 
 
 def _plain(value: t.Any) -> t.Any:

@@ -64,6 +64,15 @@ def login_by(user: str, private_key_file: str) -> Login:
     return Login(user, key_file=private_key_file)
 
 
+def is_usable(private_key_file: str) -> bool:
+    """Whether a private key's file can be read, without a passphrase."""
+    try:
+        _keys.read_private_key(private_key_file)
+    except BadInput:
+        return False
+    return True
+
+
 def check_agent(wanted: HostKey | None) -> None:
     """Raise BadInput where no agent has this key and signs with it."""
     paramiko = load_paramiko()

@@ -87,7 +87,8 @@ def leaving(now: Now) -> str:
     if now.phase in ("", _record.RESCUE) and now.system == UNKNOWN and not now.force:
         return ENDED if not now.separate and now.armed is False else SILENT
     if now.phase in (_record.REBOOTING, _record.LEAVING) and now.system == UNKNOWN and not now.requested and not now.force:
-        return UNTOLD  # the provider says that it rebooted nothing, so it may well be the installed system that runs
+        # The provider says that it rebooted nothing, so it may well be the installed system that runs.
+        return RESTORE if not now.separate and now.armed is False else UNTOLD
     # While arming nothing was rebooted; a reboot requested since then may still bring the rescue system. Where that is one with the
     # reboot, restoring is what follows it: the installed system was proved to run, and may be off again by now, as it was before.
     is_back = not now.separate and now.phase == _record.RESTORING

@@ -40,7 +40,7 @@ def enter(ctx: Context, has_waited: bool = False) -> dict[str, t.Any]:
     if step == _decide.OTHERS:
         raise Busy(f"{server.name} is set to boot {option.name if option else 'a rescue system'}, and what runs there does not let us in "
                    f"({look.refused or look.reason}): it may be in rescue for somebody else.", state="Nothing was changed.",
-                   todo="Go on where that was begun, or with its key (private_key_file). If that is lost, "
+                   todo="Continue where that was begun, or with its key (private_key_file). If the key is lost, "
                         f"{ctx.options.by_force} takes the server over, by one reboot more; what is mounted there, and not written, "
                         "is lost.")
     if record is not None:
@@ -148,7 +148,7 @@ def _take_over(ctx: Context, server: Server, look: Look, option: BootOption | No
     record.user = look.user or record.user
     record.key_file = ctx.options.private_key_file
     own = ctx.options.installed_login
-    if record.key_file is None and own and own.user == look.user:
+    if record.key_file is None and own and own.key_file and own.user == look.user and _access.is_usable(own.key_file):
         record.key_file = own.key_file
     if record.key_file is None and look.by_password and look.client and not ctx.check_mode:
         look.client.plant_key(_access.public_key(ctx, record))
@@ -167,7 +167,7 @@ def _refuse_other_session(ctx: Context, server: Server, record: Record | None) -
         name = key[key.index(SESSION_KEY_COMMENT):].split()[0]
         raise Busy(f"Another session ({name}) has set {server.name} to boot its rescue system.",
                    state="This one changed nothing.",
-                   todo="Go on where that one was begun, whose controller has its key. If that is lost, run this with "
+                   todo="Continue on the controller that began that session, which has its key. If the key is lost, run this with "
                         f"{ctx.options.by_force}: it takes the server over, by one reboot more.")
 
 

@@ -34,7 +34,7 @@ def leave(ctx: Context) -> dict[str, t.Any]:
     if step == _decide.NOTHING:
         return _result.make(ctx, server, None, look, option, changed=False)
     if step in (_decide.UNTOLD, _decide.ENDED, _decide.SILENT):
-        raise _refusal(ctx, step, server, look, option)
+        raise _refusal(ctx, step, record, server, look, option)
     record = record or _record_of_another(ctx, server, look)
     record.installed_host_keys = list({*record.installed_host_keys, *ctx.options.installed_host_keys})
     if look.system == RESCUE:
@@ -88,18 +88,18 @@ def _record_of_another(ctx: Context, server: Server, look: Look) -> Record:
 
 
 def _not_yet_restored(ctx: Context, record: Record, server: Server) -> ProviderError:
-    """Settings that are not restored, for a reason that may pass. The next call tries it once more, and ends the session in any case."""
+    """Settings that are not restored, for a reason that may pass. The next call that finds the installed system tries it once more, and
+    ends the session in any case. The phase stays: what was requested by then has happened, and is not requested again.
+    """
     record.failed_to_restore = True
-    ctx.save(record, _record.RESTORING)
-    left = _settings.differing(ctx, server, record.before)
+    ctx.save(record, record.phase)
+    left = _to_restore(ctx, record, server)
+    values = " ".join(f"{name} was {value!r}, and is {server.settings.get(name)!r}."
+                      for name, value in left.items() if name in record.before)
     return ProviderError(
         f"The provider did not restore {', '.join(left)} of {server.name}.",
-        state=f"The installed system runs. {' '.join(_left_words(server, left))} The session stays open for that.",
+        state=" ".join(filter(None, ("The installed system runs.", values, "The session stays open for that."))),
         todo="Run this again. If it is not restored then either, that call says so and ends the session.")
-
-
-def _left_words(server: Server, left: t.Mapping[str, t.Any]) -> list[str]:
-    return [f"{name} was {value!r}, and is {server.settings.get(name)!r}." for name, value in left.items()]
 
 
 def _not_restored(ctx: Context, record: Record, server: Server) -> list[str]:
@@ -107,24 +107,26 @@ def _not_restored(ctx: Context, record: Record, server: Server) -> list[str]:
     left = _settings.differing(ctx, server, record.before)
     return [f"The provider did not restore {name} of {server.name}: it was {value!r}, and is {server.settings.get(name)!r}. "
             "Set it by hand." for name, value in left.items()] + \
-           [f"The provider does not show {name} of {server.name}, so it is not known what it was before. It is empty now."
+           [f"The provider does not show {name} of {server.name}, so it is not known what it was before, nor what it is now. Look at it."
             for name in _unknown(record)]
 
 
-def _refusal(ctx: Context, step: str, server: Server, look: Look, option: BootOption | None) -> TargetError:
+def _refusal(ctx: Context, step: str, record: Record | None, server: Server, look: Look, option: BootOption | None) -> TargetError:
     """Why leaving is refused."""
     if step == _decide.UNTOLD:
         why = f"{look.reason}{f': {look.refused}' if look.refused else f' ({look.heard})'}".rstrip(".")
-        by_force = f" {ctx.options.by_force} reboots it into its own system, whatever runs." if ctx.folder.load() else ""
         set_to = f"The provider has it boot {option.name} next, which says nothing of what runs. " if option else ""
+        todo = "If it may be in rescue, run this on the controller that has its session, or log in with its key (private_key_file)."
+        if record is not None:
+            todo = f"The reboot that this session requested has failed. {ctx.options.by_force} reboots it into its own system, " \
+                   "whatever runs."
         return TargetError(f"Cannot tell which system runs on {server.name}: {why}.",
                            state=f"{set_to}Nothing was changed.",
-                           todo="If it may be in rescue, run this on the controller that has its session, or log in with its key "
-                                "(private_key_file). The installed system is known by a login, by its host key in known_hosts or in "
-                                f"installed_host_keys.{by_force}")
+                           todo=f"{todo} The installed system is known by a login, by its host key in known_hosts or in "
+                                "installed_host_keys.")
     if step == _decide.ENDED:
         return TargetError(
-            f"{server.name} is no longer in rescue, for {ctx.provider.facts.name} has it boot {option.name if option else ''}, "
+            f"{server.name} is no longer in rescue: {ctx.provider.facts.name} has it boot {option.name if option else ''}, "
             f"and nobody answers there by SSH ({look.heard}).",
             state="This call changed nothing. Somebody ended the rescue, or the provider did after its own time for it.",
             todo="Look at its console. state=present brings it into rescue again; "

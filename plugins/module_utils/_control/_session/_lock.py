@@ -38,7 +38,7 @@ class Lock:
             taken = self._take()
             if not taken and not told:
                 told.append(True)
-                self._tell(f"another job on this controller is at work on this server ({self._holder()}); waiting for it, for "
+                self._tell(f"another job on this controller is using this server ({self._holder()}); waiting for it, for "
                            f"at most {timeout:.0f} s")
             return taken or None
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ..._errors import TimedOut, WrongSystem
@@ -78,13 +79,11 @@ class Rebooting:
         if self.record.reboot is None:
             self.request.first(last)
         elif not self.request.resume():
-            to_come = is_to_come(self.ctx, self.record)
-            if self.option is None and last is not None and last.system == self.goal and self._is_proved(last) and not to_come:
-                # It was carried out, and the system that was asked for is back. Not every provider can report that, and a second
-                # request would hit this system.
-                self.ctx.mark(self.goal)
-                return last
-            if to_come or not self._has_left(last):
+            if self.option is None and last is not None and last.system == self.goal and self._is_proved(last):
+                # The system that was asked for is back. Not every provider can report that it rebooted it, and a second request
+                # would hit this system. But the one that is not known to have arrived may still be to come.
+                self._wait_for_work()
+            elif not self._has_left(last):
                 self.request.hard(again=True)
         if self.goal == RESCUE and self.ctx.unseen:
             return self._wait_unseen()
@@ -98,9 +97,16 @@ class Rebooting:
             self.clock.wait(late, self.request.pace.backoff).until(self._task_end, lambda: self._late(late))
         return found
 
+    def _wait_for_work(self) -> None:
+        """Wait until the provider has nothing more to do on the server that may be what was requested; it may be somebody else's work."""
+        self.ctx.say("work", "the request may still be to come; waiting until the provider has no work left on the server")
+        wait = self.clock.wait(self.options.boot_timeout, self.request.pace.backoff)
+        with contextlib.suppress(TimedOut):
+            wait.until(lambda: None if is_to_come(self.ctx, self.record) else True, lambda: TimedOut("It goes on."))
+
     def _has_left(self, last: Look | None) -> bool:
         """Whether the rescue system that was to be left no longer runs: another host key answers. It needs no other request."""
-        if self.goal != INSTALLED or self.option is not None or last is None or last.host_key is None:
+        if self.goal != INSTALLED or self.option is not None or last is None or last.host_key is None or last.system == RESCUE:
             return False
         before = [key for key in (self.record.rescue_host_key, self.request.reboot.host_key_before) if key]
         return bool(before) and last.host_key.line not in before
@@ -155,7 +161,9 @@ class Rebooting:
         if step == _decide.LATE:
             raise self._late(self.request.elapsed)
         if step == _decide.HARD:
-            self.ctx.say("soft", f"the soft reboot had no effect within {self.clock.monotonic() - self.request.since:.0f} s")
+            seconds = self.clock.monotonic() - self.request.since
+            seen = "had no effect" if look is not None and self._is_fresh(look) is False else "is not proved to have had any effect"
+            self.ctx.say("soft", f"the soft reboot {seen} within {seconds:.0f} s")
             self.request.hard()
             self.silent_since = None
         if step == _decide.AGAIN:

@@ -47,7 +47,7 @@ class Reboot:
 
     method: `soft` or `hard`. asked_at: seconds since the epoch, controller's clock. mark: the provider's, from before.
     boot_id_before, host_key_before: of what answered before, where something did. hard: how many hard ones so far.
-    asked_softly: whether the running system was asked for one, before any hard one.
+    has_rivals: whether an earlier request, which seemed to have no effect, may still have it.
     """
 
     method: str
@@ -57,7 +57,7 @@ class Reboot:
     boot_id_before: str | None = None
     host_key_before: str | None = None
     hard: int = 0
-    asked_softly: bool = False
+    has_rivals: bool = False
 
 
 @dataclasses.dataclass

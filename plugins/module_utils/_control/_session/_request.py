@@ -14,7 +14,7 @@ from ..._errors import BadInput, LifeboatError, LoginRefused, ProviderError, Tim
 from ..._wait import Backoff
 from .._providers._base import OPEN, QUEUED
 from . import _access, _record
-from ._evidence import RESCUE, Look
+from ._evidence import INSTALLED, RESCUE, Look
 from ._record import Reboot, Record
 from ._words import NAMES
 
@@ -28,12 +28,13 @@ LAST_SECONDS = 60.0
 
 
 def is_to_come(ctx: Context, record: Record) -> bool:
-    """Whether the reboot that an earlier call requested may be still to come, whatever answers by now: the provider has not ended it."""
+    """Whether the reboot that an earlier call requested may be still to come, whatever answers by now."""
     reboot = record.reboot
     if reboot is None or reboot.method != "hard":
         return False
     if reboot.task:
-        return ctx.provider.read_task(record.server, reboot.task).state in OPEN
+        # What answers while the provider is at work may be the late effect of a rival.
+        return ctx.provider.read_task(record.server, reboot.task).state in (OPEN if reboot.has_rivals else (QUEUED,))
     # Its answer is not known, so whatever waits there may be it. It may not be shown yet.
     lag = ctx.provider.facts.lag
     wait = ctx.clock.wait(min(lag, max(0.0, lag - (ctx.clock.time() - reboot.asked_at))), Backoff(1.0, 5.0))
@@ -64,9 +65,9 @@ class Request:
         self.task_text = ""
         self.is_seen_open = False
         self.is_resumed = False
-        # Whether this call made it; when this call saw last that the provider had not begun.
+        # Whether this call made it; when this call saw last that the provider had not begun, by both clocks.
         self._is_new = True
-        self._queued_at: float | None = None
+        self._queued_at: tuple[float, float] | None = None
         self.pace = self.clock.pace(Backoff(1.0, 15.0))
         # How long ago the reboot was requested when this call began, or 0 if this call requested it, and when that was.
         self.ago, self.asked = 0.0, self.clock.monotonic()
@@ -84,6 +85,7 @@ class Request:
         self.reboot.hard = min(self.reboot.hard, HARD_REBOOTS - 1)
         self.ago = max(0.0, self.clock.time() - self.reboot.asked_at)
         self.since = self.clock.monotonic() - min(self.ago, max(0.0, self.options.boot_timeout - LAST_SECONDS))
+        self.learned_at = self.clock.monotonic() - self.ago
         if self.reboot.method == "hard" and self.reboot.task:
             self.task_state = "running"
         return self.reboot.method != "hard" or bool(self.reboot.task)
@@ -103,6 +105,7 @@ class Request:
             except LifeboatError as exc:
                 if self.options.reboot_method == "soft":
                     raise
+                self.reboot.has_rivals = False
                 self.ctx.say("soft", f"no soft reboot: {exc.what}")
             if self.options.reboot_method == "soft":
                 why = (last.refused or last.reason) if last else "nobody answers"
@@ -120,7 +123,7 @@ class Request:
         if last is None or last.client is None:
             return False
         self._note()
-        self.reboot.asked_softly = True
+        self.reboot.has_rivals = True
         self._save()
         self.ctx.say("reboot", f"asking {NAMES[last.system]} to reboot")
         self.ctx.changed = True
@@ -143,9 +146,11 @@ class Request:
     @property
     def longest(self) -> float:
         """For how many seconds what comes of it can have been up, at most; without end where this call did not see it begin."""
+        # The monotonic clock stands still while a controller is suspended, and somebody may set the other one.
         if self._queued_at is not None:
-            return self.clock.monotonic() - self._queued_at + self.ctx.provider.facts.lag
-        return self.elapsed if self._is_new else math.inf
+            monotonic, time = self._queued_at
+            return max(self.clock.monotonic() - monotonic, self.clock.time() - time) + self.ctx.provider.facts.lag
+        return max(self.elapsed, self.clock.time() - self.reboot.asked_at) if self._is_new else math.inf
 
     def _save(self) -> None:
         leaving = self.record.phase == _record.LEAVING
@@ -159,6 +164,7 @@ class Request:
             reboot.method = "hard"
             reboot.task = self._queued_at = None
             reboot.hard += 1
+            reboot.has_rivals = reboot.has_rivals or reboot.hard > 1
             self._note()
             self._save()
             more = " (one more power cycle)" if reboot.hard > 1 else ""
@@ -181,8 +187,8 @@ class Request:
 
     @property
     def is_alone(self) -> bool:
-        """Whether what answers, if it is up anew, can but come of this request: nothing else was asked for, and this call saw it all."""
-        return self._is_new and not self.reboot.asked_softly and self.reboot.hard <= 1
+        """Whether what answers, if it is up anew, can but come of this request: nothing else was asked for."""
+        return not self.reboot.has_rivals
 
     @property
     def is_open(self) -> bool:
@@ -200,13 +206,14 @@ class Request:
             # The next call must ask again, not wait for this one.
             self.record.reboot = None
             self.ctx.save(self.record, self.record.phase)
+            by_force = f", where nobody is let in with {self.options.by_force}," if self.goal == INSTALLED else ""
             raise ProviderError(f"The provider's reboot of {self.record.server} failed: task {task.id}: {task.text}.",
-                                state=self._state_words(), todo="Run this again to ask for another reboot; if that fails "
+                                state=self._state_words(), todo=f"Run this again{by_force} to ask for another reboot; if that fails "
                                                                 "too, open a ticket at the provider.",
                                 details={"task": task.id})
         self.task_state, self.is_seen_open = task.state, task.state in OPEN
         if task.state == QUEUED:
-            self._queued_at = self.clock.monotonic()
+            self._queued_at = (self.clock.monotonic(), self.clock.time())
         if task.state != "unknown":
             self.task_text = task.text
             self.ctx.say("task", f"task {task.id}: {task.text}")

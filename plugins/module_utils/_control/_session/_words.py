@@ -26,10 +26,10 @@ def interrupted(ctx: Context) -> str:
     """What state the server was left in by a call that failed halfway, for the error's sentence."""
     record = ctx.folder.load()
     if record is None:
-        return "Something was changed already, and no session is open."
+        return "Some settings were changed already; no session is open."
     is_set = record.boot and record.phase in (_record.REBOOTING, _record.RESCUE)
     armed = f", with {record.boot['name']} set to boot next" if is_set and record.boot else ""
-    return f"The session stopped in its phase {record.phase!r}{armed}; running this again goes on from there."
+    return f"The session stopped in its phase {record.phase!r}{armed}; run this again to resume from there."
 
 
 def console_words(ctx: Context, name: str) -> str:
@@ -63,4 +63,4 @@ def silent(ctx: Context, server: Server, look: Look) -> TargetError:
         state="It may be at work, with the installed system mounted. Nothing was changed.",
         todo="Look at its console and at the network between; run this again when it answers. If it hangs, "
              + (f"{ctx.options.by_force} reboots it." if ctx.provider.facts.hard_reboot else
-                "use state=absent with force=true, and then state=present."))
+                "use state=absent with force=true (exit_rescue_force=true for the playbooks), and then state=present."))

@@ -235,12 +235,13 @@ def test_the_way_to_the_host_is_that_of_its_ssh(ansible, make_sshd, tmp_path, wa
 
 
 def test_who_logs_in_is_whom_its_ssh_says(ansible, make_sshd, tmp_path):
-    """Neither a user nor a key is named, but in OpenSSH's own configuration."""
+    """No key is named, but in OpenSSH's own configuration; what is no private key is passed over."""
     installed, key = make_sshd("installed"), tmp_path / "key"
     installed.authorized_keys.write_text(key_pair(key) + "\n")
     (tmp_path / "hosts").write_text(f"[127.0.0.1]:{installed.port} {installed.host_key}\n")
     config = tmp_path / "config"
-    config.write_text(f"Host *\n User {getpass.getuser()}\n IdentityFile {tmp_path / 'none'}\n IdentityFile {key}\n")
+    keys = "".join(f" IdentityFile {path}\n" for path in (tmp_path / "none", f"{key}.pub", key))
+    config.write_text(f"Host *\n User {getpass.getuser()}\n{keys}")
     for name in ("ansible_user", "ansible_ssh_private_key_file"):
         ansible.variables.pop(name, None)
     ansible.variables.update(ansible_ssh_common_args=f"-F {config}", ansible_port=installed.port, lifeboat_rescue_port=installed.port,
@@ -268,7 +269,7 @@ def test_a_fault_of_ours_tells_the_state_too(ansible, api, server):
         "ovh.Client.post = lambda self, path, **more: [] if path.endswith('/reboot') else post(self, path, **more)\n")
     code, result = ansible.module("rescue_mode", reboot_method="hard")
     assert code == 2 and result["changed"] is True
-    assert result["msg"].startswith("This should not happen: ") and "rescue12-customer set to boot next" in result["failure"]["state"]
+    assert result["msg"].startswith("Internal error: ") and "rescue12-customer set to boot next" in result["failure"]["state"]
 
 
 @pytest.mark.parametrize(("missing", "library"), [

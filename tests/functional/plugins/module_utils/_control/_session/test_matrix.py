@@ -93,7 +93,7 @@ class Cells:
         wrong = []
         if not result.get("failed") and (result["running"], self.world.machine.system) != (runs, runs):
             wrong.append(f"success, and {self.world.machine.system} runs")
-        if result.get("failed") and ("should not happen" in result["msg"] or failure["code"] == "error" or not failure["todo"]):
+        if result.get("failed") and ("Internal error" in result["msg"] or failure["code"] == "error" or not failure["todo"]):
             wrong.append(f"no name for it: {result['msg']}")
         if result.get("failed") and result["changed"] and not failure["state"]:
             wrong.append(f"no word of the state: {result['msg']}")

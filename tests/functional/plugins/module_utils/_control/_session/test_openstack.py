@@ -121,7 +121,7 @@ def test_nova_ended_the_rescue_and_the_installed_system_lets_nobody_in(nova, web
     end_of_patience(nova, web1.id)
     machine.off()
     boots = len(machine.boots)
-    with pytest.raises(TargetError, match="web1 is no longer in rescue, for openstack has it boot harddisk") as told:
+    with pytest.raises(TargetError, match="web1 is no longer in rescue: openstack has it boot harddisk") as told:
         session().leave()
     assert "or the provider did after its own time for it" in told.value.state and "force=true" in told.value.todo
     assert len(machine.boots) == boots

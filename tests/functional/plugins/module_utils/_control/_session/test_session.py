@@ -586,6 +586,42 @@ def test_evidence_counts_and_not_the_task(world, fault):
     assert world.machine.resets == 1
 
 
+def test_evidence_counts_for_the_next_call_too(world):
+    """The call that requested the reboot has died; the provider's task never ends."""
+    world.api.faults.add("POST", "/reboot$", "task_hangs")
+    world.enter(reboot_method="hard")
+    task = max(world.server.tasks)
+    world.change_record(phase="rebooting", reboot=Reboot("hard", world.clock.time() - 30.0, task=str(task), hard=1))
+    before = world.time.now
+    assert world.enter(reboot_method="hard")["running"] == "rescue"
+    assert world.machine.resets == 1 and world.time.now - before < 20.0
+
+
+def test_a_soft_reboot_that_was_refused_is_no_rival_of_the_hard_one(world):
+    """So the rescue system counts as soon as it is seen, whatever the provider says of its task."""
+    world.machine.installed.reboots_answer(1)
+    world.api.faults.add("POST", "/reboot$", "task_hangs")
+    assert world.enter()["running"] == "rescue"
+    assert world.machine.resets == 1 and "no soft reboot" in "".join(world.lines)
+
+
+def test_leaving_a_rescue_system_that_has_booted_once_more(world):
+    """The request did not arrive. What answers has another host key, and is the rescue system all the same."""
+    world.enter(reboot_method="hard")
+    fault = world.api.faults.add("POST", "/reboot$", "500", every=1)
+    with pytest.raises(LifeboatError):
+        world.leave(reboot_method="hard")
+    assert fault.hits and world.record().phase == "leaving"
+    world.api.faults.clear()
+    key = world.machine.running.authorized_keys.read_text().strip()
+    world.server.bootId, world.server.rescueSshKey = world.server.boot("rescue12-customer").bootId, key
+    world.machine.reboot()
+    world.time.advance(100.0)
+    world.server.bootId = world.before["bootId"]
+    assert world.leave(reboot_method="hard")["running"] == "installed"
+    assert world.machine.boots == ["rescue", "rescue", "installed"]
+
+
 @pytest.mark.parametrize("kind", ["404", "429", "500", "503-html", "reset"])
 def test_there_and_back_through_faults(world, kind):
     world.api.faults.add("*", ".", kind, every=4)
@@ -604,9 +640,20 @@ def test_a_setting_that_is_not_taken_back(world):
     world.server.ignored_puts = {"noIntervention": 5}
     with pytest.raises(ProviderError, match="did not restore noIntervention") as caught:
         world.leave()
-    assert "The installed system runs" in caught.value.state and world.record().phase == "restoring"
+    assert "The installed system runs" in caught.value.state and world.record().phase == "leaving"
     boots = len(world.machine.boots)
     assert "warnings" not in world.leave() and world.settings() == world.before and world.record() is None
+    # Who does not answer then is not rebooted for it: the installed system was proved.
+    world.enter()
+    world.server.ignored_puts = {"noIntervention": 5}
+    with pytest.raises(ProviderError, match="did not restore noIntervention"):
+        world.leave()
+    boots = len(world.machine.boots)
+    world.machine.installed.stop()
+    with pytest.raises(TimedOut):
+        world.leave()
+    world.machine.installed.start()
+    assert world.leave()["running"] == "installed" and len(world.machine.boots) == boots and world.record() is None
     # One that is never taken back is named by that, and the session ends.
     world.enter()
     world.server.ignored_puts = {"noIntervention": 99}

@@ -207,6 +207,7 @@ def test_how_to_enter(now, step):
     (Now("leaving", "installed", requested=False), RESTORE),
     (Now("leaving", "unknown", requested=False), UNTOLD),
     (Now("rebooting", "unknown", requested=False), UNTOLD),
+    (Now("rebooting", "unknown", requested=False, separate=False, armed=False), RESTORE),
     (Now("leaving", "unknown", requested=False, force=True), LEAVE),
     (Now("leaving", "rescue", requested=False), LEAVE),
 ])
