@@ -29,6 +29,8 @@ IMAGES, TREES, ZOO = "lab images", "lab trees", "lab zoo"
 SERVERS = ("test_box.py", "test_commands.py", "test_disks.py", "test_machine.py")
 UNKIND = "tests/session/test_unkind.py"
 MATRIX = "tests/functional/plugins/module_utils/_control/_session/test_matrix.py"
+KILLED = "tests/functional/plugins/module_utils/_control/_session/test_killed.py"
+BOX_MATRIX = "tests/session/test_matrix.py"
 NEW_SEEDS = "40"  # drawn by `./dev test unkind`
 
 # One of each kind, for `./dev test quick`; and all unit tests.
@@ -235,9 +237,10 @@ def session(work: Workspace) -> list[Step]:
         return [*images(work), *trees(work), _pytest(work, "session", QUICK_TESTS["session"], *together, needs=[TREES], waits=True)]
     return [
         *images(work), *trees(work),
-        # It runs all of its servers at a time by itself.
+        # These two run all of their servers at a time by themselves.
         _pytest(work, "session unkind", [UNKIND], needs=[TREES], waits=True),
-        _pytest(work, "session", ["tests/session", f"--ignore={UNKIND}"], *together, needs=[TREES]),
+        _pytest(work, "session matrix", [BOX_MATRIX], needs=[TREES], waits=True),
+        _pytest(work, "session", ["tests/session", f"--ignore={UNKIND}", f"--ignore={BOX_MATRIX}"], *together, needs=[TREES]),
     ]
 
 
@@ -249,9 +252,10 @@ def unkind(work: Workspace) -> list[Step]:
 
 
 def matrix(work: Workspace) -> list[Step]:
-    """Each call of a session fails in each way, at each provider."""
-    step = _pytest(work, "matrix", [MATRIX], f"--numprocesses={2 * (os.cpu_count() or 1)}", "--dist=worksteal")
-    return [dataclasses.replace(step, env={**step.env, "LIFEBOAT_MATRIX": "all"})]
+    """Each call of a session fails in each way, at each provider, and the controller is killed at each."""
+    steps = [_pytest(work, "matrix", [MATRIX, KILLED], f"--numprocesses={2 * (os.cpu_count() or 1)}", "--dist=worksteal"),
+             _pytest(work, "matrix by password", [BOX_MATRIX], needs=[TREES], waits=True)]
+    return [*images(work), *trees(work), *(dataclasses.replace(step, env={**step.env, "LIFEBOAT_MATRIX": "all"}) for step in steps)]
 
 
 def e2e(work: Workspace) -> list[Step]:

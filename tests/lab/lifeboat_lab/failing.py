@@ -102,7 +102,7 @@ class Fault:
         response.raw = HTTPResponse(io.BytesIO(body.encode()), headers={"Content-Type": "application/json", **headers}, status=status,
                                     preload_content=False)
         response.headers = requests.structures.CaseInsensitiveDict(response.raw.headers)
-        response.url, response.request = request.url, request
+        response.url, response.request = request.url or "", request
         return response
 
 
