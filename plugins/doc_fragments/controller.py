@@ -42,7 +42,7 @@ options:
     type: path
   connect_timeout:
     description:
-      - How many seconds the server has for its SSH banner when it is first looked at.
+      - Seconds to wait for the SSH banner on the first check.
       - A server that is up answers within one. The wait for a booting one is not limited by this.
       - A rescue system that an open session has brought up is given a minute in any case. It may be slow, being at work.
       - Default is the host's variable C(lifeboat_connect_timeout).
@@ -134,7 +134,7 @@ options:
 options:
   soft_timeout:
     description:
-      - After how many seconds a soft reboot that brought nothing is followed by a hard one.
+      - Seconds to wait for a soft reboot before a hard one is requested.
       - Default is the host's variable C(lifeboat_soft_timeout).
     type: float
     default: 120.0
@@ -147,7 +147,7 @@ options:
     default: 420.0
   wait_timeout:
     description:
-      - How many seconds all of it may take, also the wait for another job at work on this server.
+      - Time limit in seconds for the whole operation, including the wait for another job on this server.
       - Default is the host's variable C(lifeboat_wait_timeout).
     type: float
     default: 1200.0

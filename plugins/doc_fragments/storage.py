@@ -13,7 +13,7 @@ options:
   luks:
     description:
       - Keys for encrypted containers (LUKS). Each is tried on the containers that it is for.
-      - A container that none of them opens stays locked, and is told as such.
+      - A container that no key opens stays locked, and is reported as locked.
     type: list
     elements: dict
     default: []

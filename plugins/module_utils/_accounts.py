@@ -89,11 +89,11 @@ def _check(wish: Wish) -> None:
     """Raise BadInput for a wish that contradicts itself or asks for nothing."""
     password = wish.password is not None or wish.password_hash is not None
     if password and wish.locked:
-        raise BadInput("A password was given, and the password is to be locked.", "Nothing was changed.",
+        raise BadInput("A password and locked=true exclude each other.", "Nothing was changed.",
                        "Give one of them. To lock the password there is, give locked alone.")
     if not password and wish.locked is None and not wish.clear_expiry and not wish.authorized_keys \
             and not wish.exclusive:
-        raise BadInput("Nothing was asked for.", "Nothing was changed.",
+        raise BadInput("No option was given.", "Nothing was changed.",
                        "Give password, password_hash, locked, clear_expiry, authorized_keys or exclusive.")
 
 
@@ -394,7 +394,7 @@ def _warnings(root: str, user: User, wish: Wish, sshd: _sshd.Sshd, change: _Shad
     option = {name: values[0] for name, values in sshd.options.items()}
     password = wish.password is not None or wish.password_hash is not None
     if sshd.complaint:
-        told.append("The target's sshd does not tell its configuration, and may not start either: " + sshd.complaint)
+        told.append("The target's `sshd -T` fails, so sshd may not start either: " + sshd.complaint)
     if password and option.get("passwordauthentication") == "no":
         told.append("The target's sshd takes no passwords (PasswordAuthentication no).")
     if user.uid == 0 and (option.get("permitrootlogin") == "no" or (

@@ -425,7 +425,7 @@ def disable(run: Runner, root: str, *, check_mode: bool = False) -> dict[str, t.
                               "The links in /etc/systemd/system of the target were set aside.",
                               "Look for links under /usr/lib/systemd/system.")
         result["firewalls"].append({"name": firewall.name, "units": firewall.enabled, "before": "starts at boot",
-                                    "after": "starts at boot no more", "verdicts": {}, "files": files})
+                                    "after": "no longer starts at boot", "verdicts": {}, "files": files})
     result["changed"] = bool(result["diff"])
     names = [each["name"] for each in result["firewalls"]]
     result["msg"] = (f"The target will not start {' and '.join(names)} at boot." if names
@@ -436,7 +436,7 @@ def disable(run: Runner, root: str, *, check_mode: bool = False) -> dict[str, t.
 def _start(sshd: _sshd.Sshd) -> dict[str, t.Any]:
     warnings = []
     if sshd.complaint:
-        warnings.append("The target's sshd does not tell its configuration, and may not start either: "
+        warnings.append("The target's `sshd -T` fails, so sshd may not start either: "
                         + sshd.complaint)
     if not sshd.endpoints:
         warnings.append("The target's sshd listens on no address that can be reached from outside.")

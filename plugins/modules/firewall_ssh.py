@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: firewall_ssh
-short_description: Have the firewall of a mounted system let SSH in
+short_description: Allow SSH through the firewall of a mounted system
 version_added: 0.1.0
 author:
   - The lifeboat.rescue contributors (@lifeboat-rescue)
@@ -73,7 +73,7 @@ ports:
   elements: int
   sample: [22]
 ports_source:
-  description: Who told the ports. One of C(sshd -T), C(ssh.socket), C(sshd_config), C(default).
+  description: Where the port numbers come from. One of C(sshd -T), C(ssh.socket), C(sshd_config), C(default).
   returned: success
   type: str
 firewalls:

@@ -13,7 +13,7 @@ author:
   - The lifeboat.rescue contributors (@lifeboat-rescue)
 description:
   - Sets the boot option of a server at its provider. It reboots nothing.
-  - To have the rescue system run, with a log-in, use M(lifeboat.rescue.rescue_mode) instead.
+  - To boot the rescue system and log in, use M(lifeboat.rescue.rescue_mode) instead.
   - While a rescue session is open, leaving it restores what was set before that session, whatever is set here in between.
 extends_documentation_fragment:
   - lifeboat.rescue.attributes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: reboot
-short_description: Reboot a server and prove it
+short_description: Reboot a server and verify that it booted
 version_added: 0.1.0
 author:
   - The lifeboat.rescue contributors (@lifeboat-rescue)

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rescue_mode
-short_description: Have a server run its provider's rescue system, or its own again
+short_description: Boot a server into its provider's rescue system and back
 version_added: 0.1.0
 author:
   - The lifeboat.rescue contributors (@lifeboat-rescue)
 description:
   - Puts a server into its provider's rescue system, waits until that is proved to run and lets us in, and brings it back.
-  - It is idempotent against what runs, told from evidence, and not against what a flag of the provider says.
+  - Idempotence is judged by what actually runs, and not by a flag of the provider.
   - What is changed at the provider for that (boot option, rescue key, rescue mail, interventions) is written down before,
     and is restored on leaving.
-  - Any step can die. The same call again goes on where the last one ended; it reboots no second time for the same wish.
-  - A server that somebody else has put into rescue is taken as it is, without a reboot, where we can log in to it.
+  - Interrupted runs can be repeated. The same call resumes and does not reboot twice.
+  - A server that somebody else has put into rescue is used as it is, without a reboot, if we can log in to it.
 extends_documentation_fragment:
   - lifeboat.rescue.attributes
   - lifeboat.rescue.attributes.action_group
@@ -36,8 +36,8 @@ attributes:
 options:
   state:
     description:
-      - V(present) has the rescue system run, with a log-in for us.
-      - V(absent) has the installed system run, with all settings as they were. It refuses while something of the installed
+      - V(present) boots the rescue system and makes sure that we can log in.
+      - V(absent) boots the installed system and restores all settings. It refuses while something of the installed
         system is still mounted in the rescue system.
     type: str
     choices: [present, absent]
@@ -53,7 +53,7 @@ options:
   login:
     description:
       - V(key) gives the provider the public key beforehand. Where it takes none, a password is used as with V(password).
-      - V(password) logs in by a password (the provider's, or one of ours that it takes), once, to plant the key. It is shown nowhere.
+      - V(password) logs in once with a password (the provider's, or one sent with the call) to install the key. It is shown nowhere.
       - V(console) does not log in at all, for a rescue system without an SSH server. The provider's word is the only proof
         then, RV(running) stays V(unknown), and RV(console_url) says where to look. Leaving it needs O(force=true), because
         nobody can say whether something is still mounted.
@@ -66,7 +66,7 @@ options:
       - A file on the controller for the password that the provider gives for the rescue system, as JSON with the keys C(host),
         C(user) and C(password). It is written when the server is put into rescue, with mode 0600, in the place of whatever was
         there, and is yours to delete.
-      - It is how to come by the password of a Windows rescue system. With O(login=key) it makes the log-in one by password.
+      - Use it to get the password of a Windows rescue system. With O(login=key), a password login is used instead.
       - Default is the host's variable C(lifeboat_credentials_file).
     type: path
   rescue_mail:
@@ -76,7 +76,7 @@ options:
     type: str
   hold_interventions:
     description:
-      - Keeps the data centre's technicians from intervening while the server does not answer, until it is left again.
+      - Asks the provider not to send technicians while the server does not answer. It is restored on leaving.
       - Default is the host's variable C(lifeboat_hold_interventions).
     type: bool
     default: true

@@ -187,7 +187,7 @@ filesystems:
       description: Whether its journal will be replayed when it is mounted for writing. Null where that is not known.
       type: bool
     dirty:
-      description: Whether it was not unmounted, or notes an error of its own. Null where that is not known.
+      description: Whether it was not unmounted cleanly, or has errors recorded. Null where that is not known.
       type: bool
     reason:
       description: Why it was not read. Of an ext2, ext3 or ext4 that no C(fstab) has, only the names in its top directory may

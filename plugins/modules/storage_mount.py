@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: storage_mount
-short_description: Mount an installed system, and leave no trace of it
+short_description: Mount an installed system, and unmount it cleanly
 version_added: 0.1.0
 author:
   - The lifeboat.rescue contributors (@lifeboat-rescue)
@@ -22,8 +22,8 @@ description:
     ever bound into the target. Its C(/run) is an empty one of its own, so that package scripts find neither the rescue
     system's services nor its C(systemd).
   - From mounting to unmounting the target belongs to one job, which is a run of C(ansible-playbook) or C(ansible). Another job
-    is refused. A job whose process is gone from the same controller is taken over without a word, and so is one that has not
-    called for an hour while nothing runs in the target.
+    is refused. A job whose process is gone from the same controller is taken over silently, as is one that has been idle for an
+    hour while nothing runs in the target.
   - The target may belong to a server that was broken into. A mount point that is a link, that has C(..) in it or that
     leads out of the target is not used, options of C(fstab) are taken from a short list only, and device nodes on its
     file systems do nothing (C(nodev)).
@@ -45,7 +45,7 @@ options:
     description:
       - V(mounted) has the installed system mounted, complete, as the other options say. When it is mounted in another
         way, it is unmounted first.
-      - V(unmounted) has nothing of it mounted, and everything that was written on the disk. Needs no other option but
+      - V(unmounted) unmounts it and makes sure that all writes have reached the disks. Needs no other option but
         O(kill_processes).
     type: str
     choices: [mounted, unmounted]
@@ -76,7 +76,7 @@ options:
     description:
       - Mount the installed system although C(/usr), C(/boot), C(/etc) or C(/var) is missing, which its C(fstab) says
         is on a file system of its own.
-      - Other file systems that are missing are always skipped, and told.
+      - Other file systems that are missing are skipped, and listed in RV(left_out).
     type: bool
     default: false
   degraded:

@@ -43,7 +43,7 @@ options:
     type: str
     default: root
   password:
-    description: The new password, in the clear.
+    description: The new password in plain text.
     type: str
   password_hash:
     description:

@@ -287,7 +287,7 @@ class Cell:
         if result.get("failed"):
             restored = "restored" not in result["msg"] or self.settings() == self.before
             self.demand(restored, "It says that the settings are restored, which they are not")
-            self.demand("This should not happen" not in result["msg"], "It says that this should not happen")
+            self.demand("Internal error" not in result["msg"], "It reports an internal error")
             self.demand(result["failure"].get("state"), "It does not say what state the server is in")
         return result, len(self.box.boots) - boots
 

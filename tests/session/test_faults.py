@@ -124,7 +124,7 @@ def test_two_rescues_at_once(world: World, same_controller: bool) -> None:
     assert first.returncode == 0, told
     if same_controller:
         assert (result["changed"], result["running"]) == (False, "rescue"), output
-        assert "another job on this controller is at work on this server" in output
+        assert "another job on this controller is using this server" in output
     else:
         assert result["failed"] and not result["changed"] and result["failure"]["code"] in ("busy", "login_refused"), output
     assert _kinds(world) == ["rescue"] and len(world.hosts["web1"].server.reboots) == 1

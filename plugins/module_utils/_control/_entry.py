@@ -182,7 +182,7 @@ def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Call
         return _failure(exc, session)
     except Exception as exc:
         # A fault of ours must not hide what state the server is in either.
-        told = LifeboatError(f"This should not happen: {type(exc).__name__}: {exc}.", todo="Please report it, with the traceback.")
+        told = LifeboatError(f"Internal error: {type(exc).__name__}: {exc}.", todo="This is a bug. Please report it with the traceback.")
         told.__cause__ = exc
         return _failure(told, session)
 

@@ -104,7 +104,7 @@ class Device:
         if self.path_of:
             return f"It is another path of {self.path_of}."
         if self.mixed:
-            return "Its disks and copies of them are here together, and the kernel would not keep them apart."
+            return "Its disks and copies of them are both attached, and the kernel cannot distinguish them."
         if self.part_of:
             return f"It is a part of the file system that {self.part_of} speaks for."
         if self.type and self.type not in MOUNTABLE and self.type != "swap":

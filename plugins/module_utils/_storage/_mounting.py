@@ -240,7 +240,7 @@ class Storage:
                 return mountable[0]
             if self.systems:
                 raise BadInput(f"There are {len(self.systems)} installed systems: {listing}.", "Nothing was mounted.",
-                               "Set system to the id or the device of the one that is meant.",
+                               "Set system to the id or the root device of the system that you want.",
                                {"systems": [system.as_result() for system in self.systems]})
             raise TargetError(f"No installed system was found.{self._not_looked_into()}", "Nothing was mounted.",
                               "See what lifeboat.rescue.storage_info tells about the disks. Where this is no rescue system, "
@@ -253,7 +253,7 @@ class Storage:
                   or wanted == system.root.name]
         if len(chosen) == 1:
             if not chosen[0].mountable:
-                raise BadInput(f"{chosen[0]} is none that can be mounted here.", "Nothing was mounted.")
+                raise BadInput(f"{chosen[0]} cannot be mounted here.", "Nothing was mounted.")
             return chosen[0]
         raise BadInput(f"There is no installed system {wanted!r}. There is: {listing or 'none'}.{self._not_looked_into()}",
                        "Nothing was mounted.")

@@ -25,7 +25,7 @@ def needs_replay(kernel: Kernel, device: Device) -> bool | None:
 
 
 def is_dirty(kernel: Kernel, device: Device) -> bool | None:
-    """Whether it was not unmounted, or notes an error of its own; None: that cannot be told from here."""
+    """Whether it was not unmounted cleanly, or has errors recorded; None: that cannot be told from here."""
     block = _ext(kernel, device)
     if block:
         state = struct.unpack_from("<H", block, 0x3A)[0]

@@ -127,6 +127,6 @@ def check_public_key(line: str) -> str:
         shown = line.strip().split()[0] if line.strip() else "nothing"
         if "PRIVATE" in line:
             raise BadInput("The SSH key given is a private key.", todo="Give the public one, the line of the .pub file.")
-        raise BadInput(f"The SSH key given is no public key (it begins with {shown[:20]!r}).",
+        raise BadInput(f"This is not an SSH public key (it begins with {shown[:20]!r}).",
                        todo="Give one line like `ssh-ed25519 AAAA… comment`.")
     return line.strip()

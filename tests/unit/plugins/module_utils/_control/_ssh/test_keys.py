@@ -29,7 +29,7 @@ def test_a_made_key_pair_is_no_other_twice_and_follows_no_link(tmp_path):
     ED25519[:-8], ED25519 + "AAAA", f"{ED25519} one\n{ED25519} two", 'command="/bin/sh" ' + ED25519,
 ])
 def test_what_is_no_public_key_is_refused(line):
-    with pytest.raises(BadInput, match="no public key"):
+    with pytest.raises(BadInput, match="not an SSH public key"):
         _keys.check_public_key(line)
 
 
