@@ -107,9 +107,9 @@ class Pace:
 
 
 class Wait:
-    """Looks again and again until there is an answer or the time is up.
+    """Polls until there is an answer or the time is up.
 
-    timeout: seconds. backoff: the delays between looks. pause: how to let time pass; whoever can be woken early
+    timeout: seconds. backoff: the delays between two polls. pause: how to let time pass; whoever can be woken early
     (a socket) gives his own, which takes seconds and may return sooner. clock, pause: replaced in tests.
     """
 
@@ -119,17 +119,17 @@ class Wait:
         self.backoff = backoff or Backoff(1.0, 10.0)
         self._pause = pause
 
-    def until(self, look: t.Callable[[], t.Any], late: t.Callable[[], Exception]) -> t.Any:
-        """Return the first answer of look() that is not None; raise what late() makes when the time is up.
+    def until(self, poll: t.Callable[[], t.Any], on_timeout: t.Callable[[], Exception]) -> t.Any:
+        """Return the first answer of poll() that is not None; raise what on_timeout() makes when the time is up.
 
-        look() is called at least once, and once more after the last pause.
+        poll() is called at least once, and once more after the last pause.
         """
         while True:
-            answer = look()
+            answer = poll()
             if answer is not None:
                 return answer
             if self.deadline.passed:
-                raise late()
+                raise on_timeout()
             self._pause(min(self.backoff.next(), self.deadline.left))
 
 

@@ -185,8 +185,11 @@ evidence:
     reason:
       description: Why RV(running) says what it says.
       type: str
-    heard:
-      description: The SSH banner, or what the port said instead.
+    banner:
+      description: The banner of the SSH server, or null.
+      type: str
+    connect_error:
+      description: Why there is no banner, for example V(connection refused); else null.
       type: str
     logged_in:
       description: Whether we could log in.

@@ -58,11 +58,11 @@ def end(provider, task, seconds=60.0):
 
 
 def rescue(provider, wanted="best"):
-    return end(provider, provider.switch("web1", provider.choose("web1", wanted), provider.reboot_mark("web1"), password="ours"))
+    return end(provider, provider.boot_into("web1", provider.choose("web1", wanted), provider.reboot_baseline("web1"), password="ours"))
 
 
 def boot_disk(provider):
-    return end(provider, provider.switch("web1", DISK, provider.reboot_mark("web1")))
+    return end(provider, provider.boot_into("web1", DISK, provider.reboot_baseline("web1")))
 
 
 # keystone
@@ -173,7 +173,7 @@ def test_an_image_that_was_switched_off_meanwhile_fails_late_and_another_helps(n
     image = nova.put_image("goes away")
     option = provider.choose("web1", "goes away")
     admin.image.deactivate_image(image)
-    task = provider.switch("web1", option, provider.reboot_mark("web1"))
+    task = provider.boot_into("web1", option, provider.reboot_baseline("web1"))
     nova.wait_for(server, "ERROR", 60)
     until(lambda: "is unacceptable" in provider.read_task("web1", task.id).text, 30, every=0.1)
     told = provider.read_task("web1", task.id)
@@ -222,7 +222,7 @@ def test_two_servers_at_a_time(nova, make_server, log_in):
     provider = log_in()
     option = provider.choose("web1", "best")
     for name in ("web1", "web2"):
-        provider.switch(name, option, provider.reboot_mark(name), password="ours")
+        provider.boot_into(name, option, provider.reboot_baseline(name), password="ours")
     for server in servers:
         nova.wait_for(server, "RESCUE", 60)
         assert nova.show(server)["metadata"] == {NOTE: nova.rescue_image}

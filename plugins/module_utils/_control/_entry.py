@@ -19,7 +19,7 @@ from ._providers._base import Provider
 from ._providers._registry import PROVIDERS, make_provider, provider_name
 from ._session._account import survey
 from ._session._context import Options
-from ._session._record import Folder
+from ._session._record import SessionStore
 from ._session._session import Session
 from ._ssh._client import Login
 
@@ -123,13 +123,13 @@ def variable_of(option: str) -> str:
     return "lifeboat_reboot_method" if option == "method" else f"lifeboat_{option}"
 
 
-def _folder(params: t.Mapping[str, t.Any], server: str, home: str | None) -> Folder:
+def _folder(params: t.Mapping[str, t.Any], server: str, home: str | None) -> SessionStore:
     """The session's folder, below session_dir or Ansible's own one."""
     base = os.path.expanduser(params.get("session_dir") or os.path.join(home or os.environ.get("ANSIBLE_HOME") or "~/.ansible", "lifeboat"))
     if base.startswith("~"):
         raise BadInput(f"There is no home folder for the folder of sessions {base}.", state="Nothing was changed.",
                        todo="Set HOME, or the host's variable lifeboat_session_dir.")
-    return Folder(base, provider_name(params), server)
+    return SessionStore(base, provider_name(params), server)
 
 
 def _options(params: t.Mapping[str, t.Any], label: str = "") -> Options:

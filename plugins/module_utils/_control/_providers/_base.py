@@ -43,7 +43,7 @@ class Facts(t.NamedTuple):
         `one_call` (setting and rebooting cannot be told apart).
     boot_option_lasts: it stays as set until it is set again; else any reboot leads out of the rescue system.
     hard_reboot: the API can reboot what is in rescue.
-    credentials: how a log-in to the rescue system is come by, best first: `key` (given to the provider beforehand), `given`
+    credentials: how a log-in to the rescue system is come by, best first: `key` (given to the provider beforehand), `injected`
         (a password of ours goes with the call), `secret` (the API gives a password), `mail`, `known` (the provider shows
         one all the time), `console`.
     tells_armed: the API says what boots next.
@@ -171,17 +171,17 @@ class Provider(abc.ABC):
         return dict(server.settings)
 
     @abc.abstractmethod
-    def reboot_mark(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
+    def reboot_baseline(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
         """A mark taken before a reboot is asked for, by which reboot_hard() knows its own. JSON data.
 
         known: ids of jobs from before, which a list that lags may not show yet.
         """
 
     @abc.abstractmethod
-    def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
+    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
         """Reboot, at most once since the mark was taken, whatever the network does meanwhile.
 
-        asked_before: this may be a repetition, by a caller that died; look for the job of the first time first.
+        may_be_repeat: this may be a repetition, by a caller that died; look for the job of the first time first.
         """
 
     @abc.abstractmethod
@@ -207,7 +207,7 @@ class Provider(abc.ABC):
         return self.boot_settings(option)
 
     def boot_settings(self, option: BootOption) -> dict[str, t.Any]:
-        """The settings that make a boot option the next one. Default: none does, because switch() takes it."""
+        """The settings that make a boot option the next one. Default: none does, because boot_into() takes it."""
         return {}
 
     def same_setting(self, setting: str, one: t.Any, other: t.Any) -> bool:
@@ -222,11 +222,11 @@ class Provider(abc.ABC):
         if changes:
             raise BadInput(f"{self.facts.name} has no settings that could be changed: {', '.join(sorted(changes))}.")
 
-    def switch(self, name: str, option: BootOption, mark: t.Any, asked_before: bool = False, password: str | None = None) -> Task:
+    def boot_into(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
         """Have a boot option run: set it and reboot in one, at most once since the mark was taken.
 
         Only where `facts.reboot` is not `separate`; where it is, the session takes the two steps itself.
-        asked_before: as for reboot_hard(). password: root's, where `facts.credentials` has `given`.
+        may_be_repeat: as for reboot_hard(). password: root's, where `facts.credentials` has `injected`.
         """
         raise LifeboatError(f"{self.facts.name} sets what boots and reboots in two steps.")
 
@@ -237,7 +237,7 @@ class Provider(abc.ABC):
     def check_rights(self, name: str) -> None:  # noqa: B027 - a default, not something to be overridden
         """Raise NotAllowed where the credentials cannot do what a session needs. Default: nothing can be told."""
 
-    def credentials_mark(self, name: str) -> t.Any:
+    def credentials_baseline(self, name: str) -> t.Any:
         """A mark taken before the reboot; read_credentials() accepts nothing older. JSON data."""
         return None
 

@@ -75,43 +75,43 @@ class _Attempts:
         after = self.last.after if self.last else 0.0
         self.clock.pause(max(seconds, min(after, self._wait.deadline.left)))
 
-    def until(self, look: t.Callable[[], T | None], late: t.Callable[[], Exception]) -> T:
+    def until(self, poll: t.Callable[[], T | None], on_timeout: t.Callable[[], Exception]) -> T:
         def once() -> T | None:
             try:
-                return look()
+                return poll()
             except Passing as exc:
                 if self.last is not None:
                     self.owner.notice(f"the API fails ({exc.what.rstrip('.')}); the call is tried for {self.owner.patience:.0f} s")
                 self.last = exc
                 return None
 
-        return t.cast(T, self._wait.until(once, late))
+        return t.cast(T, self._wait.until(once, on_timeout))
 
 
-def repeated(owner: Provider, call: t.Callable[[], T], late: t.Callable[[Passing], Exception]) -> T:
+def repeated(owner: Provider, call: t.Callable[[], T], on_timeout: t.Callable[[Passing], Exception]) -> T:
     """The result of a call that is safe to repeat, repeated while its failure is one that passes.
 
-    owner: the provider, by whose clock and patience. late: makes the error for the end of that, of the last failure.
+    owner: the provider, by whose clock and patience. on_timeout: makes the error for the end of that, of the last failure.
     """
     attempts = _Attempts(owner, Backoff(0.5, 8.0, 2.0))
-    return attempts.until(lambda: (call(),), lambda: late(t.cast(Passing, attempts.last)))[0]
+    return attempts.until(lambda: (call(),), lambda: on_timeout(t.cast(Passing, attempts.last)))[0]
 
 
 def at_most_once(owner: Provider, lag: float, ask: t.Callable[[], Task | None], asked: t.Callable[[], Task | None],
-                 unsure: list[bool], late: t.Callable[[Passing | None], Exception], refuses_second: bool = False) -> Task:
+                 unsure: list[bool], on_timeout: t.Callable[[Passing | None], Exception], refuses_second: bool = False) -> Task:
     """Ask for what must not be done twice, until one answer came or the job is seen.
 
     owner: the provider, by whose clock and patience. lag: for so many seconds its lists may not show what it was asked for; so long
     after a call whose answer was lost, nothing is asked for again. ask: one call; None where it is to be tried again, which did
     nothing. asked: the job of a call whose answer was lost, or None. unsure: its one item says whether there may have been such a
-    call, also afterwards. late: makes the error for the end. refuses_second: while the first job is under way the provider itself
+    call, also afterwards. on_timeout: makes the error for the end. refuses_second: while the first job is under way the provider itself
     refuses a second one, so that one more call at once is safe, and tells most.
     """
     clock = owner.clock
     lost_at = clock.monotonic()
     is_free = refuses_second
 
-    def look() -> Task | None:
+    def poll() -> Task | None:
         nonlocal is_free, lost_at
         if unsure[0]:
             task = asked()
@@ -127,4 +127,4 @@ def at_most_once(owner: Provider, lag: float, ask: t.Callable[[], Task | None], 
             raise
 
     attempts = _Attempts(owner, Backoff(1.0, 8.0, 2.0))
-    return attempts.until(look, lambda: late(attempts.last))
+    return attempts.until(poll, lambda: on_timeout(attempts.last))

@@ -18,7 +18,7 @@ from .._ssh import _keys
 from .._ssh._client import Login
 from .._ssh._host_keys import HostKey
 from .._ssh._paramiko import load_paramiko
-from ._evidence import UNKNOWN, Known, Look, Watch
+from ._evidence import UNKNOWN, KnownHostKeys, Observation, SshObserver
 
 if t.TYPE_CHECKING:
     from .._providers._base import Server
@@ -89,44 +89,44 @@ def check_agent(wanted: HostKey | None) -> None:
                            todo="Unlock it, or give the private key with private_key_file.") from exc
 
 
-def given_password(ctx: Context, record: Record) -> str | None:
+def injected_password(ctx: Context, record: Record) -> str | None:
     """The password that goes with the call to the provider, where it takes one. Made of the key, so that it is kept nowhere."""
-    if "given" not in ctx.provider.facts.credentials or not record.key_file:
+    if "injected" not in ctx.provider.facts.credentials or not record.key_file:
         return None
     return _keys.derive_password(record.key_file, record.id)
 
 
 def credentials(ctx: Context, record: Record) -> Credentials | None:
     """The log-in by password to the rescue system, or None while there is none."""
-    if "given" in ctx.provider.facts.credentials:
-        password = given_password(ctx, record)
+    if "injected" in ctx.provider.facts.credentials:
+        password = injected_password(ctx, record)
         return Credentials(ctx.options.rescue_user, password) if password else None
-    return ctx.provider.read_credentials(record.server, record.credentials_mark)
+    return ctx.provider.read_credentials(record.server, record.credentials_baseline)
 
 
-def look_with(ctx: Context, address: str, port: int, look: Look, found: Credentials) -> Look | None:
+def look_with(ctx: Context, address: str, port: int, look: Observation, found: Credentials) -> Observation | None:
     """Log in by a password, only to the very host that was just seen; None where it does not let us in."""
     logins = [(Login(found.user, password=found.password), False)]
-    with Watch(address, port, Known(pinned=look.host_key), logins, clock=ctx.clock,
-               proxy_command=ctx.options.proxy_command) as watch:
+    with SshObserver(address, port, KnownHostKeys(pinned=look.host_key), logins, clock=ctx.clock,
+                     proxy_command=ctx.options.proxy_command) as watch:
         again = watch.look(watch.timeout)
     if again is None or again.client is None or again.host_key != look.host_key:
         return None
     return again
 
 
-def look_by_known_password(ctx: Context, server: Server, look: Look) -> Look:
+def look_by_known_password(ctx: Context, server: Server, look: Observation) -> Observation:
     """Who answers, by the password that the provider shows all the time, where nothing else lets us in.
 
     It lets in to the rescue system as to the installed one, so it tells whether somebody else has put the server into rescue.
     """
-    if look.system != UNKNOWN or look.host_key is None or "known" not in ctx.provider.facts.credentials or ctx.unseen:
+    if look.system != UNKNOWN or look.host_key is None or "known" not in ctx.provider.facts.credentials or ctx.no_ssh:
         return look
     found = ctx.provider.read_credentials(server.name, None)
     again = found and look_with(ctx, ctx.options.address or server.address, ctx.options.rescue_port, look, found)
     if not again:
         return look
-    system, reason = Known().judge(look.host_key, again.evidence, own_key=False)
+    system, reason = KnownHostKeys().classify(look.host_key, again.evidence, own_key=False)
     return again._replace(system=system, reason=reason, by_password=True)
 
 

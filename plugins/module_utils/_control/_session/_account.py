@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ..._errors import LifeboatError
 from .._providers._base import BootOption, Provider, Server
-from ._evidence import Look
+from ._evidence import Observation
 from ._session import Session
 
 # So many calls to the provider are under way at a time: no provider's limit is known to be near.
@@ -41,25 +41,25 @@ def survey(make_provider: t.Callable[[], Provider], make_session: t.Callable[[Pr
 
     def ask(name: str) -> Asked | LifeboatError:
         try:
-            return session(name).asked(servers[name])
+            return session(name).read_provider(servers[name])
         except LifeboatError as exc:
             return exc
 
-    def look(name: str, asking: Future[Asked | LifeboatError]) -> tuple[Server, BootOption | None, Look] | LifeboatError:
+    def look(name: str, asking: Future[Asked | LifeboatError]) -> tuple[Server, BootOption | None, Observation] | LifeboatError:
         asked = asking.result()
         if isinstance(asked, LifeboatError):
             return asked
         try:
-            return (*asked, make_session(first, name).seen(asked[0]))
+            return (*asked, make_session(first, name).observe(asked[0]))
         except LifeboatError as exc:
             return exc
 
-    def tell(name: str, looking: Future[tuple[Server, BootOption | None, Look] | LifeboatError]) -> Result:
+    def tell(name: str, looking: Future[tuple[Server, BootOption | None, Observation] | LifeboatError]) -> Result:
         seen = looking.result()
         try:
             if isinstance(seen, LifeboatError):
                 raise seen
-            return session(name).told(*seen)
+            return session(name).build_result(*seen)
         except LifeboatError as exc:
             return {"server": name, "provider": first.facts.name, "error": str(exc)}
 

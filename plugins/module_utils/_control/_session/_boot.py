@@ -65,7 +65,7 @@ def plain_reboot(ctx: Context) -> dict[str, t.Any]:
     ctx.remember = record is not None and goal == RESCUE
     work.reboot = None
     work.tasks = []
-    look = _reboot.reboot(ctx, work, goal, look, plain=record is None or goal == INSTALLED)
+    look = _reboot.reboot(ctx, work, goal, look, any_boot=record is None or goal == INSTALLED)
     if ctx.remember:
         _enter.settle(ctx, work, look)
     result = _result.make(ctx, server, work if ctx.remember else record, look, option, changed=True)

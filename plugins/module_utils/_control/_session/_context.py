@@ -11,7 +11,7 @@ import typing as t
 
 from ..._wait import CLOCK, Clock
 from .._ssh._client import Login
-from ._record import Folder, Record
+from ._record import Record, SessionStore
 
 if t.TYPE_CHECKING:
     from .._providers._base import Provider
@@ -59,12 +59,12 @@ class Context:
     """One call for one server. The functions of this package act on it.
 
     tell: takes one line of progress. check_mode: nothing is written or rebooted, anywhere. changed: whether something was written
-    at the provider, or rebooted; a failure must not hide that. remember: whether the record is saved. unseen: nobody is to log in to
+    at the provider, or rebooted; a failure must not hide that. remember: whether the record is saved. no_ssh: nobody is to log in to
     the rescue system by SSH, so that the provider's word is all there is. provider_address: where the provider says that the
     server answers, once it was asked. timings: seconds since the call began, by what had been reached.
     """
 
-    def __init__(self, provider: Provider | t.Callable[[], Provider], options: Options, folder: Folder,
+    def __init__(self, provider: Provider | t.Callable[[], Provider], options: Options, folder: SessionStore,
                  tell: t.Callable[[str], None], check_mode: bool = False, clock: Clock = CLOCK):
         """provider: or what makes it, once it is needed: by then the server's SSH port is being looked at.
 
@@ -79,7 +79,7 @@ class Context:
         self.clock = clock
         self.changed = False
         self.remember = True
-        self.unseen = options.login == "console"
+        self.no_ssh = options.login == "console"
         self.provider_address: str | None = None
         self.timings: dict[str, float] = {}
         self._said: dict[str, str] = {}
@@ -102,7 +102,7 @@ class Context:
     def by_password(self) -> bool:
         """Whether the provider's password for the rescue system is needed: to log in and plant the key, or for the user's file."""
         asked = self.options.login == "password" or bool(self.options.credentials_file)
-        return asked or (self.options.login == "key" and not self.unseen and "key" not in self.provider.facts.credentials)
+        return asked or (self.options.login == "key" and not self.no_ssh and "key" not in self.provider.facts.credentials)
 
     def locked(self) -> t.ContextManager[None]:
         """No other call of this controller is at work on the server."""

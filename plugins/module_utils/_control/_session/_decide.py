@@ -38,7 +38,7 @@ class Now(t.NamedTuple):
     phase: of the session, "" for none. system: who answers. answers: whether anybody does. logged_in: whether it let us in.
     armed: whether a rescue system boots next; None where nobody tells. is_ours: whether what boots next is this session's, or nobody
     tells. fresh: whether what answers booted after this session's request. queued: whether the provider has not begun with that.
-    familiar: whether the host key is one known from before the session. unseen: nobody logs in to this rescue system by SSH.
+    familiar: whether the host key is one known from before the session. no_ssh: nobody logs in to this rescue system by SSH.
     separate: whether setting what boots and rebooting are two steps. requested: whether a reboot is under way that this session asked
     for. force: the user's word.
     """
@@ -51,7 +51,7 @@ class Now(t.NamedTuple):
     fresh: bool | None = None
     queued: bool = False
     familiar: bool = False
-    unseen: bool = False
+    no_ssh: bool = False
     separate: bool = True
     requested: bool = True
     force: bool = False
@@ -67,7 +67,7 @@ def entering(now: Now) -> str:
         if not now.phase and not now.force and not now.familiar and now.armed is not False:
             return TAKE_OVER
     if now.phase == _record.RESCUE and now.system == UNKNOWN and not now.force:
-        if now.unseen and now.armed is not False:
+        if now.no_ssh and now.armed is not False:
             return STAY_UNSEEN
         # What boots next says nothing of what runs, where setting that reboots nothing.
         if now.is_ours or now.separate:

@@ -15,7 +15,7 @@ from .._providers import _base
 from .._providers._base import BootOption, Server
 from .._ssh._keys import SESSION_KEY_COMMENT
 from . import _access, _decide, _in_use, _observe, _reboot, _record, _request, _result, _settings, _words
-from ._evidence import INSTALLED, RESCUE, Look
+from ._evidence import INSTALLED, RESCUE, Observation
 from ._record import Record
 
 if t.TYPE_CHECKING:
@@ -53,7 +53,7 @@ def enter(ctx: Context, has_waited: bool = False) -> dict[str, t.Any]:
     return _boot(ctx, record, server, look, has_waited)
 
 
-def _now(ctx: Context, record: Record | None, server: Server, look: Look, option: BootOption | None) -> _decide.Now:
+def _now(ctx: Context, record: Record | None, server: Server, look: Observation, option: BootOption | None) -> _decide.Now:
     fresh = _observe.is_fresh(ctx, record, look)
     queued = record is not None and record.phase == _record.REBOOTING and bool(fresh) and _request.is_to_come(ctx, record)
     ours = BootOption(**record.boot) if record and record.boot else None
@@ -61,11 +61,11 @@ def _now(ctx: Context, record: Record | None, server: Server, look: Look, option
         phase=record.phase if record else "", system=look.system, logged_in=look.client is not None,
         armed=_observe.is_armed(option), is_ours=server.boot in (None, ours.id if ours else None), fresh=fresh, queued=queued,
         familiar=look.host_key is not None and look.host_key in _observe.known_keys(ctx, None).familiar,
-        unseen=bool(record and record.unseen and (ctx.unseen or (ours and ctx.provider.is_windows(ours)))),
+        no_ssh=bool(record and record.no_ssh and (ctx.no_ssh or (ours and ctx.provider.is_windows(ours)))),
         separate=ctx.is_separate, force=ctx.options.force, answers=look.host_key is not None)
 
 
-def _boot(ctx: Context, record: Record | None, server: Server, look: Look, has_waited: bool) -> dict[str, t.Any]:
+def _boot(ctx: Context, record: Record | None, server: Server, look: Observation, has_waited: bool) -> dict[str, t.Any]:
     """Set the rescue system to boot next, and reboot."""
     going_on = record is not None and record.phase in (_record.ARMING, _record.REBOOTING)
     option = _chosen(ctx, server)
@@ -97,7 +97,7 @@ def _boot(ctx: Context, record: Record | None, server: Server, look: Look, has_w
     elif changes:
         _arm(ctx, record, server, option, changes)
     record.boot = option.as_result()
-    record.unseen = ctx.unseen
+    record.no_ssh = ctx.no_ssh
     ctx.mark("armed")
     look = _reboot.reboot(ctx, record, RESCUE, look, option=None if ctx.is_separate else option)
     settle(ctx, record, look)
@@ -112,7 +112,7 @@ def _chosen(ctx: Context, server: Server) -> BootOption:
     """The rescue system that is wanted, which these credentials may boot."""
     option = ctx.provider.choose(server.name, ctx.options.rescue)
     if ctx.provider.is_windows(option):
-        ctx.unseen = True
+        ctx.no_ssh = True
     elif ctx.provider.rescue_rank(option) is None:
         raise BadInput(f"{option.name} of {server.name} is no rescue system that can be logged in to by SSH.",
                        todo="Choose another one, or leave the option rescue out.")
@@ -120,7 +120,7 @@ def _chosen(ctx: Context, server: Server) -> BootOption:
     return option
 
 
-def _stay(ctx: Context, record: Record, server: Server, look: Look) -> dict[str, t.Any]:
+def _stay(ctx: Context, record: Record, server: Server, look: Observation) -> dict[str, t.Any]:
     """Already there: remember that, and arm again where somebody set something else to boot next. No reboot."""
     changed = record.phase != _record.RESCUE or record.adopted
     record.adopted = False
@@ -141,7 +141,7 @@ def _stay(ctx: Context, record: Record, server: Server, look: Look) -> dict[str,
     return _result.make(ctx, server, record, look, option, changed=changed or bool(changes), before=server.settings, after=after)
 
 
-def _take_over(ctx: Context, server: Server, look: Look, option: BootOption | None) -> dict[str, t.Any]:
+def _take_over(ctx: Context, server: Server, look: Observation, option: BootOption | None) -> dict[str, t.Any]:
     """Somebody else put it in rescue, and we can log in: that is what was asked for. No reboot, no write at the provider."""
     record = _observe.empty_record(ctx, server)
     record.before = ctx.provider.restorable_settings(server)
@@ -188,7 +188,7 @@ def _was_at_work(ctx: Context, server: Server, may_wait: bool) -> bool:
     return bool(wait.until(lambda: None if ctx.provider.unfinished_tasks(server.name) else True, lambda: busy))
 
 
-def _host_key_seen(ctx: Context, server: Server, look: Look) -> str | None:
+def _host_key_seen(ctx: Context, server: Server, look: Observation) -> str | None:
     """The host key of the installed system, if that is what answers before anything was done."""
     if look.host_key is None or look.system == RESCUE:
         return None
@@ -211,7 +211,7 @@ def _new_record(ctx: Context, old: Record | None, server: Server) -> Record:
 
 def _wanted_settings(ctx: Context, record: Record, server: Server, option: BootOption) -> dict[str, t.Any]:
     public_key: str | None = None
-    if ctx.unseen:
+    if ctx.no_ssh:
         pass
     elif not ctx.by_password:
         public_key = _access.public_key(ctx, record)
@@ -228,7 +228,7 @@ def _announce(ctx: Context, record: Record, server: Server, option: BootOption) 
         return
     record.boot = option.as_result()
     if ctx.by_password:
-        record.credentials_mark = ctx.provider.credentials_mark(server.name)
+        record.credentials_baseline = ctx.provider.credentials_baseline(server.name)
     # What was asked for before was asked for under other settings.
     record.reboot = None
     ctx.save(record, _record.ARMING)
@@ -252,7 +252,7 @@ def _arm(ctx: Context, record: Record, server: Server, option: BootOption, chang
                           state=f"{option.name} is set to boot next; nothing was rebooted.", todo="Run this again.")
 
 
-def settle(ctx: Context, record: Record, look: Look) -> None:
+def settle(ctx: Context, record: Record, look: Observation) -> None:
     """The rescue system is proved: pin its host key, leave a copy of the record there, remember."""
     record.rescue_host_key = None
     _observe.pin(ctx, record, look)

@@ -21,12 +21,14 @@ from .._ssh._port import PortWatcher
 RESCUE = "rescue"
 INSTALLED = "installed"
 UNKNOWN = "unknown"
+# What was heard where nobody spoke SSH, but the user's own port answered.
+PROOF_PORT = "proof port"
 
 # A rescue system comes over the network or from an image: its root is nothing that one installs to.
 TEMPORARY_ROOTS = frozenset(("aufs", "erofs", "iso9660", "nfs", "nfs4", "overlay", "ramfs", "rootfs", "squashfs", "tmpfs"))
 
 
-class Look(t.NamedTuple):
+class Observation(t.NamedTuple):
     """What one look at a server's SSH port showed.
 
     system: one of the three constants. reason: why, as a clause. heard: the port's own words (banner, refused, …).
@@ -62,11 +64,14 @@ class Look(t.NamedTuple):
         """For the module's result: all that was seen, no secret."""
         said: dict[str, t.Any] = dict(self.evidence._asdict()) if self.evidence else dict(Evidence()._asdict())
         said.pop("session")
-        return {"reason": self.reason, "heard": self.heard, "logged_in": self.evidence is not None,
+        banner = self.heard if self.heard.startswith("SSH-") else None
+        error = None if banner or self.heard == PROOF_PORT else self.heard
+        return {"reason": self.reason, "banner": banner, "connect_error": error,
+                "logged_in": self.evidence is not None,
                 "host_key": self.host_key.fingerprint if self.host_key else None, **said}
 
 
-class Known(t.NamedTuple):
+class KnownHostKeys(t.NamedTuple):
     """What is known beforehand of who may answer.
 
     installed: host keys read from the server's own disk. familiar: host keys that the user's known_hosts or an earlier look
@@ -77,7 +82,7 @@ class Known(t.NamedTuple):
     familiar: tuple[HostKey, ...] = ()
     pinned: HostKey | None = None
 
-    def judge(self, key: HostKey, evidence: Evidence | None, own_key: bool) -> tuple[str, str]:
+    def classify(self, key: HostKey, evidence: Evidence | None, own_key: bool) -> tuple[str, str]:
         """(system, reason). own_key: what logged in is a key that only the provider's rescue system was given."""
         if key in self.installed:
             return INSTALLED, "its host key is the one on the server's own disk"
@@ -108,14 +113,14 @@ AGAIN_SECONDS = 3.0
 LONGEST_SECONDS = 60.0
 
 
-class Watch:
+class SshObserver:
     """Looks at one SSH port again and again.
 
     logins: tried in turn on what answers, each on a connection of its own, as (login, own_key). A password is sent to none
     but a host whose key is known. One that was refused is let alone for a while at that host key.
     """
 
-    def __init__(self, address: str, port: int, known: Known, logins: t.Sequence[tuple[Login, bool]],
+    def __init__(self, address: str, port: int, known: KnownHostKeys, logins: t.Sequence[tuple[Login, bool]],
                  timeout: float = 60.0, clock: Clock = CLOCK, proxy_command: str | None = None):
         self.address = address
         self.port = port
@@ -135,7 +140,7 @@ class Watch:
     def is_refused(self) -> bool:
         return self._port.is_refused
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SshObserver:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -153,7 +158,7 @@ class Watch:
         soon = self.clock.monotonic() + AGAIN_SECONDS
         self._refusals = {each: (min(again, soon), AGAIN_SECONDS, why) for each, (again, _pause, why) in self._refusals.items()}
 
-    def look(self, seconds: float) -> Look | None:
+    def look(self, seconds: float) -> Observation | None:
         """Wait at most so many seconds for a banner, and see who it is. None where nobody spoke SSH.
 
         The caller closes `client`.
@@ -164,7 +169,7 @@ class Watch:
         try:
             client = Client(self._port.take(), self.timeout, trusted)
         except LifeboatError as exc:
-            return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
+            return Observation(UNKNOWN, f"it broke off ({exc.what})", self.heard)
         key = client.host_key
         # A password is sent to none but a host whose key is known.
         logins = [(login if key in trusted else login._replace(password=None), own_key) for login, own_key in self.logins]
@@ -176,7 +181,7 @@ class Watch:
                 try:
                     client = Client(self._port.take(), self.timeout, trusted)
                 except LifeboatError as exc:
-                    return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
+                    return Observation(UNKNOWN, f"it broke off ({exc.what})", self.heard)
                 key = client.host_key
             try:
                 client.log_in(login if key in trusted else login._replace(password=None))  # it may be another one by now
@@ -186,17 +191,17 @@ class Watch:
                 continue
             except LifeboatError as exc:
                 client.close()
-                return Look(UNKNOWN, f"it broke off ({exc.what})", self.heard)
+                return Observation(UNKNOWN, f"it broke off ({exc.what})", self.heard)
             if evidence == Evidence():
                 # `Please login as the user "debian"`, a shell that is none, a forced command.
                 self._note_refusal(key, login, own_key, f"SSH let {login.user} in, but ran nothing for them.")
                 continue
-            system, reason = self.known.judge(key, evidence, own_key)
-            return Look(system, reason, self.heard, key, evidence, client, login.user)
+            system, reason = self.known.classify(key, evidence, own_key)
+            return Observation(system, reason, self.heard, key, evidence, client, login.user)
         client.close()
-        system, reason = self.known.judge(key, None, False)
+        system, reason = self.known.classify(key, None, False)
         refused = [self._refusals[key, login][2] for login, _own_key in logins if (key, login) in self._refusals]
-        return Look(system, reason, self.heard, key, refused=refused[-1] if refused else None)
+        return Observation(system, reason, self.heard, key, refused=refused[-1] if refused else None)
 
     def _is_due(self, key: HostKey, login: Login, own_key: bool) -> bool:
         if own_key and key in self.known.installed:
@@ -211,8 +216,8 @@ class Watch:
         self._refusals[key, login] = (self.clock.monotonic() + pause, min(pause * 2, LONGEST_SECONDS), why)
 
 
-class Ahead:
-    """Looks by a Watch from now on, in a thread of its own, while something else is done.
+class BackgroundObservation:
+    """Looks by an SshObserver from now on, in a thread of its own, while something else is done.
 
     Who asks a provider about a server whose address he knows does not wait for one and then for the other.
     """
@@ -220,12 +225,12 @@ class Ahead:
     # Between two looks whether it is to go on, in seconds.
     slice = 0.2
 
-    def __init__(self, watch: Watch):
+    def __init__(self, watch: SshObserver):
         """watch: nobody else uses it, or closes it, until look() has come back."""
         self.watch = watch
         self._known = watch.known
         self._ended = threading.Event()
-        self._seen: Future[Look | None] = Future()
+        self._seen: Future[Observation | None] = Future()
         watch.begin()
         # Its modules are not to be imported by the thread, while this one imports others that need the same.
         with contextlib.suppress(MissingLibrary):  # told by the look, which needs it
@@ -241,8 +246,8 @@ class Ahead:
         except BaseException as exc:
             self._seen.set_exception(exc)
 
-    def look(self, seconds: float, known: Known) -> Look | None:
-        """What was seen by now, or within so many seconds more; as Watch.look().
+    def look(self, seconds: float, known: KnownHostKeys) -> Observation | None:
+        """What was seen by now, or within so many seconds more; as SshObserver.look().
 
         known: as it is by now. Without a log-in it decides who answered, and whether a password may be sent; so then what was
         seen under less counts for nothing.
@@ -263,7 +268,7 @@ class Ahead:
         self._ended.set()
         self._seen.add_done_callback(self._close)
 
-    def _close(self, seen: Future[Look | None]) -> None:
+    def _close(self, seen: Future[Observation | None]) -> None:
         look = seen.result() if seen.exception() is None else None
         if look is not None and look.client is not None:
             look.client.close()

@@ -14,7 +14,7 @@ from ._evidence import TEMPORARY_ROOTS
 
 if t.TYPE_CHECKING:
     from ._context import Context
-    from ._evidence import Look
+    from ._evidence import Observation
     from ._record import Record
 
 # Mounts; after an empty line who writes to which block device, and which encrypted containers are open (arrays and volume
@@ -40,7 +40,7 @@ show='[ ! -e /run/lifeboat/journal.json ] || cat /run/lifeboat/journal.json'
 if [ -x /run/lifeboat ]; then eval "$show"; else sudo -n sh -c "$show"; fi"""
 
 
-def refuse_dirty(ctx: Context, record: Record, look: Look) -> None:
+def refuse_dirty(ctx: Context, record: Record, look: Observation) -> None:
     """Raise TargetError where something of the installed system is in use in the rescue system, or nobody can say."""
     if ctx.options.force:
         return

@@ -12,7 +12,7 @@ from ..._errors import ProviderError, TargetError, TimedOut, WrongSystem
 from ..._wait import Backoff
 from .._providers._base import BootOption, Refused, Server
 from . import _access, _decide, _in_use, _observe, _reboot, _record, _result, _settings
-from ._evidence import INSTALLED, RESCUE, Look
+from ._evidence import INSTALLED, RESCUE, Observation
 from ._record import Record
 
 if t.TYPE_CHECKING:
@@ -45,7 +45,7 @@ def leave(ctx: Context) -> dict[str, t.Any]:
     return _carry_out(ctx, record, server, look, must_reboot=step == _decide.LEAVE)
 
 
-def _carry_out(ctx: Context, record: Record, server: Server, look: Look, must_reboot: bool) -> dict[str, t.Any]:
+def _carry_out(ctx: Context, record: Record, server: Server, look: Observation, must_reboot: bool) -> dict[str, t.Any]:
     before = dict(server.settings)
     changes = _to_restore(ctx, record, server)
     boots = {name: value for name, value in changes.items() if name in ctx.provider.facts.boots_by}
@@ -78,7 +78,7 @@ def _carry_out(ctx: Context, record: Record, server: Server, look: Look, must_re
     return result
 
 
-def _record_of_another(ctx: Context, server: Server, look: Look) -> Record:
+def _record_of_another(ctx: Context, server: Server, look: Observation) -> Record:
     """A record for what somebody else has begun, and we end."""
     record = _observe.empty_record(ctx, server)
     record.before = ctx.provider.restorable_settings(server)
@@ -111,7 +111,7 @@ def _not_restored(ctx: Context, record: Record, server: Server) -> list[str]:
             for name in _unknown(record)]
 
 
-def _refusal(ctx: Context, step: str, record: Record | None, server: Server, look: Look, option: BootOption | None) -> TargetError:
+def _refusal(ctx: Context, step: str, record: Record | None, server: Server, look: Observation, option: BootOption | None) -> TargetError:
     """Why leaving is refused."""
     if step == _decide.UNTOLD:
         why = f"{look.reason}{f': {look.refused}' if look.refused else f' ({look.heard})'}".rstrip(".")

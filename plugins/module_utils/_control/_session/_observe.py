@@ -13,7 +13,7 @@ from .._providers import _base
 from .._providers._base import BootOption, Server
 from .._ssh._host_keys import HostKey, read_known_hosts
 from . import _access, _preflight, _record
-from ._evidence import INSTALLED, RESCUE, UNKNOWN, Ahead, Known, Look, Watch
+from ._evidence import INSTALLED, RESCUE, UNKNOWN, BackgroundObservation, KnownHostKeys, Observation, SshObserver
 from ._record import Record
 
 if t.TYPE_CHECKING:
@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 EXPECTED_SECONDS = 60.0
 
 
-def known_keys(ctx: Context, record: Record | None) -> Known:
+def known_keys(ctx: Context, record: Record | None) -> KnownHostKeys:
     """The host keys that are known, of the record, the options and the user's files."""
     installed: list[HostKey] = list(record.known_installed_keys()) if record else []
     installed += [key for key in map(HostKey.from_line, ctx.options.installed_host_keys) if key]
@@ -36,7 +36,7 @@ def known_keys(ctx: Context, record: Record | None) -> Known:
         seen = HostKey.from_line(line)
         familiar += [seen] if seen else []
     pinned = HostKey.from_line(record.rescue_host_key) if record and record.rescue_host_key else None
-    return Known(tuple(installed), tuple(familiar), pinned)
+    return KnownHostKeys(tuple(installed), tuple(familiar), pinned)
 
 
 def address_of(ctx: Context, server: Server) -> str:
@@ -57,21 +57,21 @@ class _Looking:
         self.port = record.rescue_port if record else ctx.options.rescue_port
         self.logins = _access.logins(ctx, record)
         # The rescue system was proved to run. A slow one, at work, must not be taken for one that is gone.
-        is_expected = record is not None and record.phase in (_record.RESCUE, _record.RESTORING) and not record.unseen
+        is_expected = record is not None and record.phase in (_record.RESCUE, _record.RESTORING) and not record.no_ssh
         self.patience = max(ctx.options.connect_timeout, EXPECTED_SECONDS) if is_expected else ctx.options.connect_timeout
         self.deadline = ctx.clock.deadline(self.patience)
 
-    def watch(self, address: str, port: int) -> Watch:
-        return Watch(address, port, known_keys(self.ctx, self.record), self.logins, clock=self.ctx.clock,
-                     proxy_command=self.ctx.options.proxy_command)
+    def watch(self, address: str, port: int) -> SshObserver:
+        return SshObserver(address, port, known_keys(self.ctx, self.record), self.logins, clock=self.ctx.clock,
+                           proxy_command=self.ctx.options.proxy_command)
 
-    def ahead(self) -> Ahead | None:
+    def ahead(self) -> BackgroundObservation | None:
         """Who looks while the provider is asked, where the address is known already."""
         ctx = self.ctx
         address = ctx.options.address or ctx.options.installed_address or (self.record.address if self.record else None)
-        return Ahead(self.watch(address, self.port)) if address else None
+        return BackgroundObservation(self.watch(address, self.port)) if address else None
 
-    def first(self, ahead: Ahead | None, server: Server) -> tuple[Watch, Look | None]:
+    def first(self, ahead: BackgroundObservation | None, server: Server) -> tuple[SshObserver, Observation | None]:
         """What the first second shows, and by whom it goes on. ahead: None where it looks at another address."""
         if ahead is not None:
             return ahead.watch, ahead.look(min(1.0, self.deadline.left), known_keys(self.ctx, self.record))
@@ -79,7 +79,7 @@ class _Looking:
         self.deadline = self.ctx.clock.deadline(self.patience)
         return watch, watch.look(min(1.0, self.deadline.left))
 
-    def go_on(self, watch: Watch, look: Look | None) -> Look | None:
+    def go_on(self, watch: SshObserver, look: Observation | None) -> Observation | None:
         """Wait for who did not answer at once."""
         usual = self.ctx.options.connect_timeout
         if look is None and (not watch.is_refused or self.patience > usual):
@@ -91,7 +91,7 @@ class _Looking:
             look = watch.look(self.deadline.left)
         return look
 
-    def elsewhere(self, server: Server) -> Look | None:
+    def elsewhere(self, server: Server) -> Observation | None:
         """Who answers at the installed system's own port."""
         options = self.ctx.options
         if options.installed_port == self.port:
@@ -100,14 +100,14 @@ class _Looking:
             return other.look(self.deadline.left)
 
 
-def observe(ctx: Context, record: Record | None, read: Server | None = None) -> tuple[Server, Look]:
+def observe(ctx: Context, record: Record | None, read: Server | None = None) -> tuple[Server, Observation]:
     """Read the server at the provider, and see who answers, both at once where the address is known already.
 
     read: what the provider said of it just now, if it was asked.
     """
     looking = _Looking(ctx, record)
     ahead = looking.ahead()
-    watch: Watch | None = None
+    watch: SshObserver | None = None
     try:
         server = read or ctx.provider.read_server(ctx.options.server)
         ctx.provider_address = server.address
@@ -123,7 +123,7 @@ def observe(ctx: Context, record: Record | None, read: Server | None = None) -> 
             ahead.abandon()
         if watch is not None:
             watch.close()
-    return server, look or looking.elsewhere(server) or Look(UNKNOWN, "nothing answers by SSH", heard)
+    return server, look or looking.elsewhere(server) or Observation(UNKNOWN, "nothing answers by SSH", heard)
 
 
 def boot_option(ctx: Context, server: Server, record: Record | None) -> BootOption | None:
@@ -149,7 +149,7 @@ def empty_record(ctx: Context, server: Server) -> Record:
                   rescue_port=ctx.options.rescue_port, user=ctx.options.rescue_user)
 
 
-def adopted(ctx: Context, record: Record | None, server: Server, look: Look, only_signed: bool = False) -> Record | None:
+def adopted(ctx: Context, record: Record | None, server: Server, look: Observation, only_signed: bool = False) -> Record | None:
     """The record, or the copy that a session of another controller left in the rescue system.
 
     only_signed: nothing is taken over from one that our key has not signed.
@@ -187,7 +187,7 @@ def adopted(ctx: Context, record: Record | None, server: Server, look: Look, onl
     return copy
 
 
-def pin(ctx: Context, record: Record, look: Look) -> bool:
+def pin(ctx: Context, record: Record, look: Observation) -> bool:
     """Pin the rescue system's host key, once. Refuse another one."""
     if look.host_key is None:
         return False
@@ -207,7 +207,7 @@ def pin(ctx: Context, record: Record, look: Look) -> bool:
     return True
 
 
-def is_fresh(ctx: Context, record: Record | None, look: Look) -> bool | None:
+def is_fresh(ctx: Context, record: Record | None, look: Observation) -> bool | None:
     """Whether what answers booted after the record's request; None if that cannot be told, or there was none."""
     reboot = record.reboot if record else None
     return look.fresh(ctx.clock.time() - reboot.asked_at, reboot.boot_id_before) if reboot else None

@@ -80,7 +80,7 @@ def is_own(address: str) -> bool:
 
 
 def _check_login(ctx: Context) -> None:
-    if not ctx.unseen:
+    if not ctx.no_ssh:
         check_keys(ctx.options.public_key, ctx.options.private_key_file)
         _check_lasting(ctx)
 

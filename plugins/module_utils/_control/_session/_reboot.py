@@ -14,7 +14,7 @@ from ..._wait import Backoff
 from .._providers._base import BootOption
 from .._ssh._port import answers
 from . import _access, _decide, _observe, _record, _words
-from ._evidence import INSTALLED, RESCUE, UNKNOWN, Look, Watch
+from ._evidence import INSTALLED, PROOF_PORT, RESCUE, UNKNOWN, Observation, SshObserver
 from ._record import Record
 from ._request import HARD_REBOOTS, Request, is_to_come
 from ._words import NAMES
@@ -30,18 +30,19 @@ NEWS_SECONDS = 30.0
 UPTIME_SECONDS = 1.0
 
 
-def reboot(ctx: Context, record: Record, goal: str, last: Look, plain: bool = False, option: BootOption | None = None) -> Look:
+def reboot(ctx: Context, record: Record, goal: str, last: Observation, any_boot: bool = False,
+           option: BootOption | None = None) -> Observation:
     """Reboot and wait until `goal` is proved to run. All log-ins are tried on what answers, to tell which one booted.
 
-    plain: a new boot is enough where nobody can tell the system. option: what is to boot, where the provider sets that
+    any_boot: a new boot is enough where nobody can tell the system. option: what is to boot, where the provider sets that
     and reboots in one.
     """
     address, port = record.address or "", record.rescue_port
     if goal == INSTALLED:
         address, port = ctx.options.installed_address or address, ctx.options.installed_port
-    with Watch(address, port, _observe.known_keys(ctx, record), _access.logins(ctx, record), clock=ctx.clock,
-               proxy_command=ctx.options.proxy_command) as watch:
-        return Rebooting(ctx, record, goal, watch, plain, option).run(last)
+    with SshObserver(address, port, _observe.known_keys(ctx, record), _access.logins(ctx, record), clock=ctx.clock,
+                     proxy_command=ctx.options.proxy_command) as watch:
+        return Rebooting(ctx, record, goal, watch, any_boot, option).run(last)
 
 
 class Rebooting:
@@ -51,7 +52,7 @@ class Rebooting:
     error after that; see _decide.
     """
 
-    def __init__(self, ctx: Context, record: Record, goal: str, watch: Watch, plain: bool = False,
+    def __init__(self, ctx: Context, record: Record, goal: str, watch: SshObserver, any_boot: bool = False,
                  option: BootOption | None = None):
         self.ctx = ctx
         self.clock = ctx.clock
@@ -60,18 +61,18 @@ class Rebooting:
         self.goal = goal
         self.watch = watch
         # A reboot for its own sake: a new boot is enough, if nobody can tell of which system.
-        self.plain = plain
+        self.any_boot = any_boot
         self.option = option
         self.request = Request(ctx, record, goal, option, self._state_words)
         self.secret_pace = self.clock.pace(Backoff(3.0, 60.0))
         self.silent_since: float | None = None
-        self.last: Look | None = None
+        self.last: Observation | None = None
         # Whether the provider has given the rescue system's password.
         self.has_password = False
         self.news = self.clock.pace(Backoff(NEWS_SECONDS, NEWS_SECONDS))
         self.news.due()
 
-    def run(self, last: Look | None) -> Look:
+    def run(self, last: Observation | None) -> Observation:
         """Reboot, unless that was requested already, and return the look that proved the goal.
 
         last: the look before, which tells who ran until now.
@@ -85,11 +86,11 @@ class Rebooting:
                 self._wait_for_work()
             elif not self._has_left(last):
                 self.request.hard(again=True)
-        if self.goal == RESCUE and self.ctx.unseen:
+        if self.goal == RESCUE and self.ctx.no_ssh:
             return self._wait_unseen()
         # A login that fails, and a connection that does not even try one, are both held against us by sshd.
         wait = self.clock.wait(self.options.wait_timeout, Backoff(0.5, 3.0), pause=self._pause)
-        found: Look = wait.until(self._look, lambda: self._late(self.options.wait_timeout))
+        found: Observation = wait.until(self._look, lambda: self._late(self.options.wait_timeout))
         self.ctx.mark(self.goal)
         if self.option is not None:
             # The provider shows what boots only when its job has ended, which may be after the system answers.
@@ -104,14 +105,14 @@ class Rebooting:
         with contextlib.suppress(TimedOut):
             wait.until(lambda: None if is_to_come(self.ctx, self.record) else True, lambda: TimedOut("It goes on."))
 
-    def _has_left(self, last: Look | None) -> bool:
+    def _has_left(self, last: Observation | None) -> bool:
         """Whether the rescue system that was to be left no longer runs: another host key answers. It needs no other request."""
         if self.goal != INSTALLED or self.option is not None or last is None or last.host_key is None or last.system == RESCUE:
             return False
         before = [key for key in (self.record.rescue_host_key, self.request.reboot.host_key_before) if key]
         return bool(before) and last.host_key.line not in before
 
-    def _wait_unseen(self) -> Look:
+    def _wait_unseen(self) -> Observation:
         """Nobody logs in over SSH: what the provider says of its job, and its password, is all that there is."""
         late = self.options.boot_timeout
         self.clock.wait(late, self.request.pace.backoff).until(self._task_end, lambda: self._late(late))
@@ -122,7 +123,7 @@ class Rebooting:
                     f"The provider gave no password for the rescue system of {self.record.server} within {late:.0f} s of its reboot.",
                     state=self._state_words(), todo="Look into the mails of your account there. Running this again waits on."))
             _access.write_credentials(self.ctx, self.record, found)
-        return Look(UNKNOWN, "nobody looked, for nobody logs in by SSH", self.watch.heard)
+        return Observation(UNKNOWN, "nobody looked, for nobody logs in by SSH", self.watch.heard)
 
     def _task_end(self) -> bool | None:
         self.request.read_task(now=True)
@@ -133,7 +134,7 @@ class Rebooting:
         if self.last is not None:
             self.clock.pause(seconds)
 
-    def _look(self) -> Look | None:
+    def _look(self) -> Observation | None:
         self.request.read_task()
         look = self.watch.look(1.0)
         if look is None or look.system == UNKNOWN:
@@ -155,9 +156,9 @@ class Rebooting:
             self.ctx.say_again(self._waited())
         return None
 
-    def _carry_out(self, step: str, look: Look | None) -> None:
+    def _carry_out(self, step: str, look: Observation | None) -> None:
         if step == _decide.WRONG:
-            raise self._wrong(t.cast(Look, look))
+            raise self._wrong(t.cast(Observation, look))
         if step == _decide.LATE:
             raise self._late(self.request.elapsed)
         if step == _decide.HARD:
@@ -178,7 +179,7 @@ class Rebooting:
 
     # -- what was seen
 
-    def _situation(self, look: Look | None) -> _decide.Situation:
+    def _situation(self, look: Observation | None) -> _decide.Situation:
         reboot = self.request.reboot
         soft_only = self.options.reboot_method == "soft"
         fresh = self._is_fresh(look) if look else None
@@ -193,7 +194,7 @@ class Rebooting:
             logged_in=bool(look and look.client), task=self.request.task_state if reboot.method == "hard" else "",
             seconds=self.clock.monotonic() - self.request.since, patience=patience, more=more,
             lacks_password=self._lacks_password(), denied=self.ctx.provider.denied_words() is not None,
-            any_boot=self.plain, soft_only=soft_only, force=force, alone=self.request.is_alone)
+            any_boot=self.any_boot, soft_only=soft_only, force=force, alone=self.request.is_alone)
 
     def _lacks_password(self) -> bool:
         return self.goal == RESCUE and self.ctx.by_password and not self.has_password
@@ -205,7 +206,7 @@ class Rebooting:
         seconds = self.clock.monotonic() - self.request.since
         return f" ({seconds:.0f} s of {self.options.boot_timeout:.0f} s, waiting for {NAMES[self.goal]})"
 
-    def _is_proved(self, look: Look) -> bool:
+    def _is_proved(self, look: Observation) -> bool:
         return _decide.is_proved(self._situation(look))
 
     def _note_silence(self) -> None:
@@ -216,7 +217,7 @@ class Rebooting:
             self.watch.note_silence()
         self.ctx.say("ssh", f"port {self.watch.port}: {self.watch.heard}", self._waited())
 
-    def _tell_look(self, look: Look) -> None:
+    def _tell_look(self, look: Observation) -> None:
         self.silent_since = None
         if look.system == UNKNOWN:
             why = f" ({look.refused.rstrip('.')})" if look.refused else ""
@@ -227,9 +228,9 @@ class Rebooting:
         else:
             self.ctx.say("ssh", f"{NAMES[look.system]} from before the reboot still answers", self._waited())
 
-    def _is_fresh(self, look: Look) -> bool | None:
+    def _is_fresh(self, look: Observation) -> bool | None:
         """Whether what answers booted after the request; None if that cannot be told."""
-        if look.heard == "proof port":
+        if look.heard == PROOF_PORT:
             return True  # of a system that was to be left, it alone listens there
         fresh = look.fresh(self.request.elapsed, self.request.reboot.boot_id_before)
         if fresh and look.evidence and look.evidence.uptime is not None and look.evidence.uptime >= self.request.longest + UPTIME_SECONDS:
@@ -238,7 +239,7 @@ class Rebooting:
             return fresh
         if self.request.is_open:
             return None  # a host key says nothing of when
-        if self.goal == INSTALLED and look.system == INSTALLED and not self.plain:
+        if self.goal == INSTALLED and look.system == INSTALLED and not self.any_boot:
             # It is known to be the installed system. If another one ran when the reboot was requested, that is enough.
             before = (self.record.rescue_host_key, self.request.reboot.host_key_before)
             return True if look.host_key.line not in before or self.request.has_run() else None
@@ -246,16 +247,16 @@ class Rebooting:
             return True
         return None
 
-    def _look_at_proof_port(self) -> Look | None:
+    def _look_at_proof_port(self) -> Observation | None:
         """The user's own proof that the installed system runs: a TCP port that it alone listens on."""
-        if self.goal != INSTALLED or self.plain or self.options.proof_port is None:
+        if self.goal != INSTALLED or self.any_boot or self.options.proof_port is None:
             return None
         address = self.options.installed_address or self.record.address or ""
         if not answers(address, self.options.proof_port, self.options.connect_timeout, self.options.proxy_command):
             return None
-        return Look(INSTALLED, f"its port {self.options.proof_port} answers, on which it alone listens", "proof port")
+        return Observation(INSTALLED, f"its port {self.options.proof_port} answers, on which it alone listens", PROOF_PORT)
 
-    def _try_password(self, look: Look) -> Look:
+    def _try_password(self, look: Observation) -> Observation:
         """Log in by the password that the provider gives, once, and plant the session's key with it."""
         if self.goal != RESCUE or not self.ctx.by_password or look.system == INSTALLED or look.client or not look.host_key:
             return look
@@ -273,7 +274,7 @@ class Rebooting:
         found = _access.look_with(self.ctx, self.watch.address, self.watch.port, look, credentials)
         if found is None:
             return look
-        system, reason = self.watch.known.judge(look.host_key, found.evidence, rescue_only)
+        system, reason = self.watch.known.classify(look.host_key, found.evidence, rescue_only)
         found = found._replace(system=system, reason=reason)
         if system == RESCUE and found.client and self._is_fresh(found):
             _access.write_credentials(self.ctx, self.record, credentials)
@@ -283,13 +284,13 @@ class Rebooting:
 
     # -- the two ways in which it fails
 
-    def _wrong(self, look: Look) -> WrongSystem:
+    def _wrong(self, look: Observation) -> WrongSystem:
         return WrongSystem(f"{self.record.server} booted {NAMES[look.system]} instead of {NAMES[self.goal]}, "
                            f"{self.request.reboot.hard or 1} times ({look.reason}).", state=self._state_words(look),
                            todo=_words.console_words(self.ctx, self.record.server) +
                            " Its firmware may ignore the network boot. Then run this again.")
 
-    def _state_words(self, look: Look | None = None) -> str:
+    def _state_words(self, look: Observation | None = None) -> str:
         """What is armed and what runs, in a sentence."""
         look = look or self.last
         if self.goal == RESCUE and self.record.boot:
@@ -310,7 +311,7 @@ class Rebooting:
         option = self.option or (BootOption(**self.record.boot) if self.record.boot else None)
         if self.goal == RESCUE and option is not None and (self.option is not None or self._lacks_password()):
             todo = " ".join(filter(None, (self.ctx.provider.login_words(self.record.server, option), todo)))
-        if not self.plain:
+        if not self.any_boot:
             todo += " Running this again goes on waiting where this ended"
             todo += "; state=absent gives up and boots the installed system." if self.goal == RESCUE else \
                 ". If the installed system lets nobody in by SSH, tell its host key by installed_host_keys, or another port of " \
@@ -321,7 +322,7 @@ class Rebooting:
         elif self._lacks_password() and self.last is not None and self._is_fresh(self.last):
             what = f"{self.record.server} has rebooted, and lets nobody in without the provider's password for its rescue system, " \
                    f"which has not come within {seconds:.0f} s."
-        elif self.plain:
+        elif self.any_boot:
             what = f"It is not proved that {self.record.server} rebooted within {seconds:.0f} s of the request."
         else:
             what = f"{NAMES[self.goal].capitalize()} of {self.record.server} did not come up within {seconds:.0f} s of the reboot."

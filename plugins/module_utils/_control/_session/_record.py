@@ -65,7 +65,7 @@ class Record:
     """One session on one server.
 
     before, armed: settings as the provider has them. host_key_seen: of the installed system, as it answered before the session.
-    unseen: nobody logs in to the rescue system by SSH. found: since when and by whom the server was in rescue already, where this
+    no_ssh: nobody logs in to the rescue system by SSH. found: since when and by whom the server was in rescue already, where this
     session did not put it there. adopted: this controller has only seen it, and done nothing for it.
     failed_to_restore: a call has tried to restore the settings of before, in vain.
     """
@@ -83,11 +83,11 @@ class Record:
     boot: dict[str, str] | None = None
     own_key: bool = False
     key_file: str | None = None
-    credentials_mark: t.Any = None
+    credentials_baseline: t.Any = None
     rescue_host_key: str | None = None
     installed_host_keys: list[str] = dataclasses.field(default_factory=list)
     host_key_seen: str | None = None
-    unseen: bool = False
+    no_ssh: bool = False
     found: dict[str, t.Any] | None = None
     adopted: bool = False
     failed_to_restore: bool = False
@@ -134,7 +134,7 @@ class Record:
         return [key for key in keys if key]
 
 
-class Folder:
+class SessionStore:
     """The folder of one server's session on the controller, 0700."""
 
     def __init__(self, base: str, provider: str, server: str):

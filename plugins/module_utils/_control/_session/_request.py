@@ -14,7 +14,7 @@ from ..._errors import BadInput, LifeboatError, LoginRefused, ProviderError, Tim
 from ..._wait import Backoff
 from .._providers._base import OPEN, QUEUED
 from . import _access, _record
-from ._evidence import INSTALLED, RESCUE, Look
+from ._evidence import INSTALLED, RESCUE, Observation
 from ._record import Reboot, Record
 from ._words import NAMES
 
@@ -90,7 +90,7 @@ class Request:
             self.task_state = "running"
         return self.reboot.method != "hard" or bool(self.reboot.task)
 
-    def first(self, last: Look | None) -> None:
+    def first(self, last: Observation | None) -> None:
         """Ask for it, as the user wants it. last: who ran until now."""
         before = last.evidence.boot_id if last and last.evidence else None
         self.record.reboot = Reboot("soft", self.clock.time(), boot_id_before=before,
@@ -118,7 +118,7 @@ class Request:
             return f"{self.record.boot['name']} is set to boot next; nothing was rebooted."
         return "Nothing was rebooted."
 
-    def _soft(self, last: Look | None) -> bool:
+    def _soft(self, last: Observation | None) -> bool:
         """Ask the running system to reboot. False where nobody is logged in to it."""
         if last is None or last.client is None:
             return False
@@ -160,7 +160,7 @@ class Request:
         """Ask the provider to reboot. again: it may have been asked already, by a call that died."""
         reboot = self.reboot
         if not again:
-            reboot.mark = self.ctx.provider.reboot_mark(self.record.server, self.record.tasks)
+            reboot.mark = self.ctx.provider.reboot_baseline(self.record.server, self.record.tasks)
             reboot.method = "hard"
             reboot.task = self._queued_at = None
             reboot.hard += 1
@@ -181,9 +181,9 @@ class Request:
     def _provider_task(self, again: bool) -> Task:
         provider, name, mark = self.ctx.provider, self.record.server, self.reboot.mark
         if self.option is None:
-            return provider.reboot_hard(name, mark, asked_before=again)
-        password = _access.given_password(self.ctx, self.record) if self.goal == RESCUE else None
-        return provider.switch(name, self.option, mark, asked_before=again, password=password)
+            return provider.reboot_hard(name, mark, may_be_repeat=again)
+        password = _access.injected_password(self.ctx, self.record) if self.goal == RESCUE else None
+        return provider.boot_into(name, self.option, mark, may_be_repeat=again, password=password)
 
     @property
     def is_alone(self) -> bool:

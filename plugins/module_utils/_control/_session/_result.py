@@ -11,7 +11,7 @@ import time
 import typing as t
 
 from . import _observe, _record
-from ._evidence import INSTALLED, RESCUE, Look
+from ._evidence import INSTALLED, RESCUE, Observation
 
 if t.TYPE_CHECKING:
     from .._providers._base import BootOption, Server
@@ -19,7 +19,7 @@ if t.TYPE_CHECKING:
     from ._record import Record
 
 
-def make(ctx: Context, server: Server, record: Record | None, look: Look, option: BootOption | None, *, changed: bool,
+def make(ctx: Context, server: Server, record: Record | None, look: Observation, option: BootOption | None, *, changed: bool,
          before: t.Mapping[str, t.Any] | None = None, after: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
     """What a module returns; see its documentation. The connection of the look is closed."""
     if look.client:
@@ -50,7 +50,7 @@ def make(ctx: Context, server: Server, record: Record | None, look: Look, option
     return result
 
 
-def found_by(ctx: Context, server: Server, look: Look) -> dict[str, t.Any]:
+def found_by(ctx: Context, server: Server, look: Observation) -> dict[str, t.Any]:
     """Since when a rescue system that is none of ours has run, and who asked for it, where that can be told."""
     up = look.evidence.uptime if look.evidence else None
     since = None if up is None else _time(ctx.clock.time() - up)
@@ -58,7 +58,7 @@ def found_by(ctx: Context, server: Server, look: Look) -> dict[str, t.Any]:
     return {"since": origin.since or since, "by": origin.by}
 
 
-def _found(ctx: Context, server: Server, record: Record | None, look: Look, option: BootOption | None) -> dict[str, t.Any] | None:
+def _found(ctx: Context, server: Server, record: Record | None, look: Observation, option: BootOption | None) -> dict[str, t.Any] | None:
     if record is not None:
         return record.found
     # What is only going to be armed, as in check mode, nobody has put into rescue; and what runs its own system is not in it.

@@ -18,14 +18,14 @@ from ..._wait import CLOCK, Clock
 from .._providers._base import BootOption, Provider, Server
 from . import _boot, _enter, _leave, _observe, _preflight, _result, _words
 from ._context import Context, Options
-from ._evidence import Look
-from ._record import Folder
+from ._evidence import Observation
+from ._record import SessionStore
 
 
 class Session:
     """One server's way into rescue and out of it: what each module wants of it."""
 
-    def __init__(self, provider: Provider | t.Callable[[], Provider], options: Options, folder: Folder,
+    def __init__(self, provider: Provider | t.Callable[[], Provider], options: Options, folder: SessionStore,
                  tell: t.Callable[[str], None], check_mode: bool = False, clock: Clock = CLOCK):
         """As for Context."""
         self.context = Context(provider, options, folder, tell, check_mode, clock)
@@ -78,16 +78,16 @@ class Session:
         result["ready"] = not result["not_ready"]
         return result
 
-    def asked(self, read: Server | None = None) -> tuple[Server, BootOption | None]:
+    def read_provider(self, read: Server | None = None) -> tuple[Server, BootOption | None]:
         """The first of three parts of info(), which takes the calls to the provider. read: what it said just now, if it was asked."""
         ctx = self.context
         server = read or ctx.provider.read_server(ctx.options.server)
         return server, _observe.boot_option(ctx, server, ctx.folder.load())
 
-    def seen(self, server: Server) -> Look:
+    def observe(self, server: Server) -> Observation:
         """The second part, which looks at the server and makes no call to the provider."""
         return _observe.observe(self.context, self.context.folder.load(), server)[1]
 
-    def told(self, server: Server, option: BootOption | None, look: Look) -> dict[str, t.Any]:
+    def build_result(self, server: Server, option: BootOption | None, look: Observation) -> dict[str, t.Any]:
         """The third part; a call to the provider only where the server is in rescue."""
         return _result.make(self.context, server, self.context.folder.load(), look, option, changed=False)

@@ -16,7 +16,7 @@ from ._evidence import INSTALLED, RESCUE, UNKNOWN
 if t.TYPE_CHECKING:
     from .._providers._base import Server
     from ._context import Context
-    from ._evidence import Look
+    from ._evidence import Observation
     from ._record import Record
 
 NAMES = {RESCUE: "the rescue system", INSTALLED: "the installed system", UNKNOWN: "an unknown system"}
@@ -56,7 +56,7 @@ def session_words(record: Record | None) -> dict[str, t.Any]:
                          "This does not end it; rescue_mode with state=absent does."]}
 
 
-def silent(ctx: Context, server: Server, look: Look) -> TargetError:
+def silent(ctx: Context, server: Server, look: Observation) -> TargetError:
     """Why a rescue system that this session brought up, and that says nothing, is not rebooted."""
     return TargetError(
         f"The rescue system of {server.name}, which this session brought up, does not answer ({look.heard}).",

@@ -115,7 +115,7 @@ def test_a_dead_host_is_looked_at_by_its_variables(ansible, api):
     code, result = ansible.module("rescue_mode_info")
     assert code == 0, ansible.output
     assert (result["changed"], result["armed"], result["running"], result["server"]) == (False, False, "unknown", NAME)
-    assert result["evidence"]["heard"] == "connection refused"
+    assert result["evidence"]["connect_error"] == "connection refused"
     assert api.writes() == []
 
 
@@ -231,7 +231,7 @@ def test_the_way_to_the_host_is_that_of_its_ssh(ansible, make_sshd, tmp_path, wa
         ansible.variables["ansible_ssh_common_args"] = f"-F {config}" if way == "jump" else f"-o ProxyCommand={shlex.quote(command)}"
     code, result = ansible.module("rescue_mode_info")
     assert code == 0 and result["running"] == "unknown"
-    assert "Connection refused" in result["evidence"]["heard"] and "Accepted publickey" in bastion.log
+    assert "Connection refused" in result["evidence"]["connect_error"] and "Accepted publickey" in bastion.log
 
 
 def test_who_logs_in_is_whom_its_ssh_says(ansible, make_sshd, tmp_path):

@@ -39,7 +39,7 @@ class OpenStack(Provider):
         reboot="one_call",
         boot_option_lasts=True,
         hard_reboot=False,
-        credentials=("given", "console"),
+        credentials=("injected", "console"),
         tells_armed=True,
         settings=("status", NOTE),
         rights=("role member",),
@@ -156,7 +156,7 @@ class OpenStack(Provider):
             return None
         return sorted(found, key=lambda action: str(action["start_time"]), reverse=True)
 
-    def reboot_mark(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
+    def reboot_baseline(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
         """The ids of the requests that Nova knows by now; None where that may not be read."""
         actions = self._actions(name)
         return None if actions is None else [action["request_id"] for action in actions]
@@ -169,14 +169,14 @@ class OpenStack(Provider):
         new = [str(action["action"]) for action in known if action["request_id"] not in mark and action["action"] in actions]
         return new[0] if new else None
 
-    def switch(self, name: str, option: BootOption, mark: t.Any, asked_before: bool = False, password: str | None = None) -> Task:
+    def boot_into(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
         if option.kind == RESCUE:
-            return self._rescue(name, option, mark, asked_before, password)
-        return self._boot_disk(name, mark, asked_before)
+            return self._rescue(name, option, mark, may_be_repeat, password)
+        return self._boot_disk(name, mark, may_be_repeat)
 
-    def _rescue(self, name: str, option: BootOption, mark: t.Any, asked_before: bool, password: str | None) -> Task:
+    def _rescue(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool, password: str | None) -> Task:
         data = self._client.show(name)
-        if not asked_before and task_of(data) is None:
+        if not may_be_repeat and task_of(data) is None:
             self._note(name, data, option)
         rescue: Json = {"rescue_image_ref": option.id} if option.id != UNKNOWN.id else {}
         if password:
@@ -198,7 +198,7 @@ class OpenStack(Provider):
                 return ProviderError(exc.what, state="This changed nothing.", todo="Choose another image in the option rescue.")
             return self._as_said(server, exc)
 
-        return self._once(name, {"rescue": rescue}, ("rescue",), mark, asked_before, has_begun, explain)
+        return self._once(name, {"rescue": rescue}, ("rescue",), mark, may_be_repeat, has_begun, explain)
 
     def _note(self, name: str, data: Json, option: BootOption) -> None:
         """Note which image is to run. In rescue it is too late for that, and after an error too early."""
@@ -209,26 +209,26 @@ class OpenStack(Provider):
                 # Without it the rescue system's name cannot be shown later. That is all.
                 return
 
-    def _boot_disk(self, name: str, mark: t.Any, asked_before: bool) -> Task:
+    def _boot_disk(self, name: str, mark: t.Any, may_be_repeat: bool) -> Task:
         state = state_of(self._client.show(name))
         actions = ("unrescue", "reboot", "start")
-        if asked_before:
+        if may_be_repeat:
             found = self._happened(name, mark, actions)
             if found:
                 return self.read_task(name, found)
         if state == "rescued":
-            return self._once(name, {"unrescue": None}, actions, mark, asked_before,
+            return self._once(name, {"unrescue": None}, actions, mark, may_be_repeat,
                               lambda server: state_of(server) != "rescued" or task_of(server) == "unrescuing", self._as_said)
         if state == "stopped":
-            return self._once(name, {"os-start": None}, actions, mark, asked_before,
+            return self._once(name, {"os-start": None}, actions, mark, may_be_repeat,
                               lambda server: state_of(server) != "stopped" or task_of(server) == "powering-on", self._as_said)
-        return self.reboot_hard(name, mark, asked_before)
+        return self.reboot_hard(name, mark, may_be_repeat)
 
-    def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
+    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
         if state_of(self._client.show(name)) == "rescued":
             raise ProviderError(f"{name} is in rescue, and Nova cannot reboot a server in rescue.", state="Nothing was rebooted.",
                                 todo="Use rescue_mode with state=absent, and then with state=present.")
-        return self._once(name, {"reboot": {"type": "HARD"}}, ("reboot",), mark, asked_before,
+        return self._once(name, {"reboot": {"type": "HARD"}}, ("reboot",), mark, may_be_repeat,
                           lambda server: (task_of(server) or "").startswith("reboot"), self._as_said)
 
     @staticmethod
@@ -241,7 +241,7 @@ class OpenStack(Provider):
         return ProviderError(exc.what, state=state, todo="Run this again when that has ended." if task else
                              f"Look at it: openstack server show {server['id']}.")
 
-    def _once(self, name: str, body: Json, actions: t.Sequence[str], mark: t.Any, asked_before: bool,
+    def _once(self, name: str, body: Json, actions: t.Sequence[str], mark: t.Any, may_be_repeat: bool,
               has_begun: t.Callable[[Json], bool], explain: t.Callable[[Json, ProviderError], LifeboatError]) -> Task:
         """Ask Nova for an action, at most once since the mark was taken.
 
@@ -250,7 +250,7 @@ class OpenStack(Provider):
         """
         server_id = self._client.id_of(name)
         action = next(iter(body)).replace("os-", "")
-        unsure = [asked_before]
+        unsure = [may_be_repeat]
 
         def refused(server: Json, exc: ProviderError) -> LifeboatError:
             error = explain(server, exc)

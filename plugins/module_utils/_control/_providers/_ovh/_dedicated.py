@@ -134,16 +134,16 @@ class OvhDedicated(Ovh):
         body: dict[str, t.Any] = {key: empty.get(key) if value is None else value for key, value in changes.items()}
         self._call("put", self._path(name), **body)
 
-    def reboot_mark(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
+    def reboot_baseline(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
         """The ids of the reboots that the API still knows, and of those that it need not show yet, as text."""
         return sorted({*map(str, self._reboot_task_ids(name)), *filter(str.isdigit, known)})
 
-    def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
+    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
         def asked() -> Task | None:
             new = {int(task_id) for task_id in self._reboot_task_ids(name)} - {int(task_id) for task_id in mark}
             return self.read_task(name, str(max(new))) if new else None
 
-        return self.once(lambda: self._task(self._try("post", self._path(name, "reboot"))), asked, [asked_before],
+        return self.once(lambda: self._task(self._try("post", self._path(name, "reboot"))), asked, [may_be_repeat],
                          f"to reboot {name}")
 
     def _reboot_task_ids(self, name: str) -> list[int]:
@@ -168,7 +168,7 @@ class OvhDedicated(Ovh):
 
     # -- log-in by password: the API's secret, else the mail
 
-    def credentials_mark(self, name: str) -> t.Any:
+    def credentials_baseline(self, name: str) -> t.Any:
         """{"mails": the newest mail's id or 0, "secrets": hashes of the ids of the secrets that there are}.
 
         An id is as good as its secret: whoever has it needs no credentials to read it.

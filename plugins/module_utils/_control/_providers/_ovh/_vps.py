@@ -121,25 +121,25 @@ class OvhVps(Ovh):
         return {**server.settings, "netbootMode": "local"}
 
     def write_settings(self, name: str, changes: t.Mapping[str, t.Any]) -> None:
-        # Whoever changes netbootMode by this reboots the VPS; switch() does so knowing of it.
+        # Whoever changes netbootMode by this reboots the VPS; boot_into() does so knowing of it.
         self._call("put", self._path(name), **changes)
 
     # -- rebooting
 
-    def reboot_mark(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
+    def reboot_baseline(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
         """{"tasks": the ids of the tasks that the API still knows, or need not show yet, "mode": the netboot mode that it shows}."""
         listed = [*self._call("get", self._path(name, "tasks")), *filter(str.isdigit, known)]
         return {"tasks": sorted({int(task_id) for task_id in listed}), "mode": self.mode(name)}
 
-    def switch(self, name: str, option: BootOption, mark: t.Any, asked_before: bool = False, password: str | None = None) -> Task:
-        return self._reboot(name, option.id, mark, asked_before)
+    def boot_into(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
+        return self._reboot(name, option.id, mark, may_be_repeat)
 
-    def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
-        return self._reboot(name, None, mark, asked_before)
+    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
+        return self._reboot(name, None, mark, may_be_repeat)
 
-    def _reboot(self, name: str, mode: str | None, mark: t.Any, asked_before: bool) -> Task:
+    def _reboot(self, name: str, mode: str | None, mark: t.Any, may_be_repeat: bool) -> Task:
         """Reboot into a mode, or (None) into the one that is set, at most once since the mark was taken."""
-        request = _Request(self, name, mode, mark, asked_before)
+        request = _Request(self, name, mode, mark, may_be_repeat)
         for _turn in range(MOST_PUTS):
             task: Task = self.clock.wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(request.look, request.late)
             if task.id.startswith(_MODE_TASK) and task.state == "running":
@@ -215,7 +215,7 @@ class OvhVps(Ovh):
         self._check_rules((("PUT", self._path(name)), ("POST", self._path(name, "reboot")), ("GET", self._path(name, "tasks")),
                            ("GET", self._path(name, "ips")), ("GET", HISTORY), ("GET", f"{HISTORY}/1")))
 
-    def credentials_mark(self, name: str) -> t.Any:
+    def credentials_baseline(self, name: str) -> t.Any:
         """{"mails": the newest mail's id or 0}. NotAllowed where there is no way to the password."""
         return {"mails": max(self._call("get", HISTORY) or [0])}
 
@@ -242,12 +242,12 @@ class _Request:
     before, as far as a reboot has come with it.
     """
 
-    def __init__(self, provider: OvhVps, name: str, mode: str | None, mark: t.Any, asked_before: bool):
+    def __init__(self, provider: OvhVps, name: str, mode: str | None, mark: t.Any, may_be_repeat: bool):
         self.provider = provider
         self.name = name
         self.mode = mode
         self.mark = mark
-        self.unsure = [asked_before]
+        self.unsure = [may_be_repeat]
         self.was = mark["mode"]
         self.why = ""
         # Whether a task from before the mark was waited for; whether a mode that reboots nothing by itself was written; whether a mode

@@ -101,7 +101,7 @@ class SoftLayerProvider(Provider):
 
     # -- rescue and reboot
 
-    def reboot_mark(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
+    def reboot_baseline(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
         """{"transaction": id of the newest one or None, "known": ids of jobs from before, "commands": dates of the reboots of hardware
         or None, "at": seconds}.
 
@@ -114,16 +114,16 @@ class SoftLayerProvider(Provider):
         return {"transaction": newest["id"] if newest else None, "known": list(known), "commands": self._commands(name),
                 "at": self.clock.time()}
 
-    def switch(self, name: str, option: BootOption, mark: t.Any, asked_before: bool = False, password: str | None = None) -> Task:
+    def boot_into(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
         if option.kind == HARDDISK:
-            return self.reboot_hard(name, mark, asked_before)
+            return self.reboot_hard(name, mark, may_be_repeat)
         if option.kind != RESCUE:
             raise BadInput(f"SoftLayer cannot boot {option.name}.", todo="It can boot harddisk and rescue.")
         machine = self._client.machine(name)
         method = "executeRescueLayer" if machine.kind == "vs" else "bootToRescueLayer"
         # Without an argument it is LINUX.
         arguments = ("WINDOWS",) if self.is_windows(option) else ()
-        unsure = [asked_before]
+        unsure = [may_be_repeat]
 
         def ask() -> Task:
             try:
@@ -140,9 +140,9 @@ class SoftLayerProvider(Provider):
         return at_most_once(self, self.facts.lag, ask, lambda: self._new_task(name, mark), unsure,
                             lambda last: self._client.down(f"{method} of {name}", last, unsure[0]), refuses_second=True)
 
-    def reboot_hard(self, name: str, mark: t.Any, asked_before: bool = False) -> Task:
+    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
         machine, method = self._client.machine(name), "rebootDefault"
-        unsure = [asked_before]
+        unsure = [may_be_repeat]
         # Whether this call is one that may have arrived.
         lost = False
 
@@ -257,7 +257,7 @@ class SoftLayerProvider(Provider):
 
     # -- the log-in: the same as to the installed system, as the portal shows it
 
-    def credentials_mark(self, name: str) -> t.Any:
+    def credentials_baseline(self, name: str) -> t.Any:
         """Nothing to mark; but without a password it is better not to begin."""
         if self.read_credentials(name, None) is None:
             raise NotFound(f"SoftLayer shows no password of root for {name}, and its rescue system takes nothing else.",

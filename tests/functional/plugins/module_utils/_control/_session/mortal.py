@@ -105,7 +105,7 @@ def live(job, report):
 def main():
     """One controller after the other."""
     # Its thread that looks ahead is in real time; this only makes who waits for it wait less.
-    _evidence.Ahead.slice = 0.02
+    _evidence.BackgroundObservation.slice = 0.02
     logging.disable()  # the libraries', of failures that are meant
     for provider, options in NOBODY.items():
         # Their libraries import much at the first call. They do so here, once, and not in each process.

@@ -16,9 +16,9 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session.
     INSTALLED,
     RESCUE,
     UNKNOWN,
-    Ahead,
-    Known,
-    Watch,
+    BackgroundObservation,
+    KnownHostKeys,
+    SshObserver,
 )
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._host_keys import HostKey
@@ -38,7 +38,7 @@ def key_of(sshd):
 
 
 def one_look(sshd, logins, known=None):
-    with Watch("127.0.0.1", sshd.port, known or Known(), logins, timeout=10) as watch:
+    with SshObserver("127.0.0.1", sshd.port, known or KnownHostKeys(), logins, timeout=10) as watch:
         seen = watch.look(10)
     if seen and seen.client:
         seen.client.close()
@@ -56,7 +56,7 @@ def keys(tmp_path, sshd):
 def test_a_look_without_a_log_in(sshd):
     seen = one_look(sshd, [])
     assert (seen.system, seen.host_key, seen.evidence, seen.refused) == (UNKNOWN, key_of(sshd), None, None)
-    assert one_look(sshd, [], Known(pinned=key_of(sshd))).system == RESCUE
+    assert one_look(sshd, [], KnownHostKeys(pinned=key_of(sshd))).system == RESCUE
 
 
 def test_log_ins_are_tried_in_turn(sshd, keys):
@@ -93,12 +93,12 @@ def test_a_password_goes_to_no_stranger(sshd, monkeypatch):
     monkeypatch.setattr(_evidence.Client, "log_in", log_in)
     login = Login("root", password="secret")
     one_look(sshd, [(login, False)])
-    one_look(sshd, [(login, False)], Known(familiar=(key_of(sshd),)))
+    one_look(sshd, [(login, False)], KnownHostKeys(familiar=(key_of(sshd),)))
     assert tried == [None, "secret"]
 
 
 def test_a_rescue_key_is_not_offered_to_the_installed_system(sshd, keys):
-    seen = one_look(sshd, [(keys["good"], True)], Known(installed=(key_of(sshd),)))
+    seen = one_look(sshd, [(keys["good"], True)], KnownHostKeys(installed=(key_of(sshd),)))
     assert (seen.system, seen.evidence) == (INSTALLED, None)
     assert "Accepted" not in sshd.log
 
@@ -109,7 +109,7 @@ def test_silence_is_no_look(sshd):
 
 
 def one_look_for(sshd, seconds):
-    with Watch("127.0.0.1", sshd.port, Known(), []) as watch:
+    with SshObserver("127.0.0.1", sshd.port, KnownHostKeys(), []) as watch:
         return watch.look(seconds)
 
 
@@ -117,7 +117,7 @@ def one_look_for(sshd, seconds):
 
 
 def ahead_of(sshd, logins, known=None):
-    return Ahead(Watch("127.0.0.1", sshd.port, known or Known(), logins, timeout=10))
+    return BackgroundObservation(SshObserver("127.0.0.1", sshd.port, known or KnownHostKeys(), logins, timeout=10))
 
 
 def test_a_look_ahead_sees_what_a_look_does(sshd, keys):
@@ -125,7 +125,7 @@ def test_a_look_ahead_sees_what_a_look_does(sshd, keys):
     ahead = ahead_of(sshd, [(keys["good"], False)])
     # Nobody asked yet: it logs in all the same.
     until(lambda: "Accepted publickey" in sshd.log)
-    seen = ahead.look(10, Known())
+    seen = ahead.look(10, KnownHostKeys())
     assert (seen.system, seen.user, seen.evidence.root_fstype) == (RESCUE, getpass.getuser(), "overlay")
     seen.client.close()
     ahead.watch.close()
@@ -134,7 +134,7 @@ def test_a_look_ahead_sees_what_a_look_does(sshd, keys):
 def test_a_look_ahead_is_judged_by_what_is_known_afterwards(sshd, keys):
     ahead = ahead_of(sshd, [(keys["bad"], False)])
     until(lambda: "Connection closed" in sshd.log or "Disconnected" in sshd.log or "preauth" in sshd.log)
-    seen = ahead.look(10, Known(familiar=(key_of(sshd),)))
+    seen = ahead.look(10, KnownHostKeys(familiar=(key_of(sshd),)))
     assert (seen.system, seen.reason) == (INSTALLED, "its host key is the one known from before")
     ahead.watch.close()
 
@@ -143,8 +143,8 @@ def test_a_look_ahead_at_what_does_not_answer_ends_when_it_is_to():
     with socket.socket() as sock:
         # Nobody listens there.
         sock.bind(("127.0.0.1", 0))
-        ahead = Ahead(Watch("127.0.0.1", sock.getsockname()[1], Known(), []))
-        assert ahead.look(0.3, Known()) is None
+        ahead = BackgroundObservation(SshObserver("127.0.0.1", sock.getsockname()[1], KnownHostKeys(), []))
+        assert ahead.look(0.3, KnownHostKeys()) is None
     assert "refused" in ahead.watch.heard
     ahead.watch.close()
 
@@ -167,5 +167,5 @@ def test_a_failure_of_a_look_ahead_is_told_to_who_asks(monkeypatch, sshd):
     monkeypatch.setattr(_evidence.PortWatcher, "take", broken)
     ahead = ahead_of(sshd, [])
     with pytest.raises(RuntimeError, match="It broke"):
-        ahead.look(10, Known())
+        ahead.look(10, KnownHostKeys())
     ahead.abandon()

@@ -71,7 +71,7 @@ class Cells:
         runs, boots = WAYS[state]
         first = self.world.run(state, fault=number and {**self.fault, "site": number})
         if number:
-            self.bad += [f"{cell}: {words}" for words in self.judge(first, runs)]
+            self.bad += [f"{cell}: {words}" for words in self.classify(first, runs)]
         told = [first["result"]]
         self.world.settle()
         while told[-1].get("failed") and len(told) < MOST_CALLS and (len(told) == 1 or self.world.may_wait(told[-1])):
@@ -83,7 +83,7 @@ class Cells:
         if state == "absent" and (not self.world.is_as_before() or self.world.record):
             self.bad.append(f"{cell}: something was left")
 
-    def judge(self, first, runs):
+    def classify(self, first, runs):
         """What is wrong with the end of a call that met a fault."""
         result = first["result"]
         if not result:

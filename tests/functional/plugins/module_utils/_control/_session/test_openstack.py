@@ -15,7 +15,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._control._provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._openstack._provider import NOTE, OpenStack
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _observe, _reboot, _request
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._context import Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import SessionStore
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import _port
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Login
@@ -68,7 +68,7 @@ def session(nova, web1, machine, tmp_path, monkeypatch, nobody):
             "installed_address": "127.0.0.1", "installed_login": Login(ME, key_file=str(machine.user_key)), "known_hosts_files": (),
             "connect_timeout": 2.0, "boot_timeout": 10.0, "wait_timeout": 20.0, "private_key_file": str(machine.user_key), **more})
         made.append(OpenStack({"openstack_auth": cloud["auth"], "openstack_region_name": cloud["region_name"]}))
-        return Session(made[-1], options, Folder(str(tmp_path / "sessions"), "openstack", "web1"), make.lines.append)
+        return Session(made[-1], options, SessionStore(str(tmp_path / "sessions"), "openstack", "web1"), make.lines.append)
 
     make.lines = []
     yield make
@@ -140,7 +140,7 @@ def test_nova_ended_the_rescue_while_it_was_waited_for(nova, web1, machine, sess
         return task
 
     with monkeypatch.context() as patch:
-        patch.setattr(OpenStack, "switch", ended_at_once)
+        patch.setattr(OpenStack, "boot_into", ended_at_once)
         with pytest.raises(Exception, match="rescue: it ended, and Nova says ACTIVE") as told:
             session().enter()
     assert "Run this again to ask for another reboot" in told.value.todo
@@ -149,14 +149,14 @@ def test_nova_ended_the_rescue_while_it_was_waited_for(nova, web1, machine, sess
 
 def test_somebody_else_was_first_by_a_moment(nova, web1, machine, session, connect, monkeypatch):
     """Two controllers, no lock between them. The second goes on with the rescue of the first, where it is let in."""
-    real = OpenStack.reboot_mark
+    real = OpenStack.reboot_baseline
 
     def overtaken(self, name, known=()):
         mark = real(self, name, known)
         connect("admin").compute.rescue_server(web1.id, "theirs", nova.rescue_image)
         return mark
 
-    monkeypatch.setattr(OpenStack, "reboot_mark", overtaken)
+    monkeypatch.setattr(OpenStack, "reboot_baseline", overtaken)
     result = session().enter()
     assert (result["running"], result["fresh"], machine.boots) == ("rescue", True, ["rescue"])
     assert nova.actions(web1.id) == ["rescue", "create"]

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import Server
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _access, _preflight
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._context import Context, Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder, Record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Record, SessionStore
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import _keys
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput
@@ -97,7 +97,7 @@ def test_what_the_provider_tells_is_no_address_of_this_machine_nor_of_another_se
     provider = types.SimpleNamespace(facts=types.SimpleNamespace(name="a provider"), is_local=lambda: False)
 
     def check(told, **options):
-        folder = Folder(str(tmp_path), "a provider", "web1")
+        folder = SessionStore(str(tmp_path), "a provider", "web1")
         _preflight.check_server(Context(provider, Options("web1", **options), folder, print), Server("web1", told, None, {}))
 
     check("192.0.2.1")
@@ -105,7 +105,7 @@ def test_what_the_provider_tells_is_no_address_of_this_machine_nor_of_another_se
         check("127.0.0.1")
     check("127.0.0.1", address="127.0.0.1")
     check("127.0.0.1", installed_address="127.0.0.1")
-    other = Folder(str(tmp_path), "a provider", "web2")
+    other = SessionStore(str(tmp_path), "a provider", "web2")
     other.save(Record("a provider", "web2", address="192.0.2.1"))
     with pytest.raises(BadInput, match="at which this controller has a rescue session of web2"):
         check("192.0.2.1")

@@ -11,14 +11,14 @@ import subprocess
 
 import pytest
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import SessionStore
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._keys import make_key_pair
 
 
 @pytest.mark.parametrize("server", ["web1", "vs:1001", "100%h", "a b", "a=3Ab", "${HOME}", 300 * "%"])
 def test_ssh_takes_its_files_for_what_they_are(tmp_path, server):
     """ssh itself replaces %h and the like in the paths that it is given, and takes no others."""
-    folder = Folder(str(tmp_path), "softlayer", server)
+    folder = SessionStore(str(tmp_path), "softlayer", server)
     os.makedirs(folder.path)
     make_key_pair(folder.key_file, "")
     done = subprocess.run(["ssh", "-G", "-o", f"UserKnownHostsFile={folder.known_hosts}", "-i", folder.key_file, "192.0.2.1"],

@@ -21,8 +21,13 @@ import pytest
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh._dedicated import OvhDedicated
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _decide, _observe, _reboot, _record
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._context import Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._evidence import RESCUE, Ahead, Known, Watch
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder, Reboot, Record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._evidence import (
+    RESCUE,
+    BackgroundObservation,
+    KnownHostKeys,
+    SshObserver,
+)
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Reboot, Record, SessionStore
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Client, Login
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._host_keys import HostKey
@@ -58,7 +63,7 @@ def clockwork():
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(Ahead, "slice", 0.02)  # of real time
+    monkeypatch.setattr(BackgroundObservation, "slice", 0.02)  # of real time
     monkeypatch.setattr(_observe, "Record", MyRecord)
     monkeypatch.setattr(_record, "Record", MyRecord)
 
@@ -80,7 +85,7 @@ class World:
 
     @property
     def folder(self):
-        return Folder(self.base, "ovh_dedicated", NAME)
+        return SessionStore(self.base, "ovh_dedicated", NAME)
 
     def provider(self):
         provider = OvhDedicated({"ovh_endpoint": self.api.url, **{
@@ -416,7 +421,7 @@ def test_killed_at_every_call_it_goes_on(world):
     for wish in ("enter", "leave"):
         for call in ("write_settings", "reboot_hard"):
             assert {(wish, "before", call), (wish, "after", call)} <= set(died)
-        assert {(wish, "after", "read_server"), (wish, "after", "reboot_mark"), (wish, "after", "read_task")} <= set(died)
+        assert {(wish, "after", "read_server"), (wish, "after", "reboot_baseline"), (wish, "after", "read_task")} <= set(died)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -443,10 +448,10 @@ def test_killed_around_a_soft_reboot(world, monkeypatch, wish, when):
 
 
 class MortalSave:
-    """Folder.save, but for one time at which the controller dies."""
+    """SessionStore.save, but for one time at which the controller dies."""
 
     def __init__(self, number):
-        self.saves, self._number, self._real = 0, number, Folder.save
+        self.saves, self._number, self._real = 0, number, SessionStore.save
 
     def __call__(self, folder, record):
         self.saves += 1
@@ -463,7 +468,7 @@ def test_killed_at_every_save(world, monkeypatch):
         mortal = MortalSave(number)
         boots = len(world.machine.boots)
         with monkeypatch.context() as patched:
-            patched.setattr(Folder, "save", lambda folder, record, mortal=mortal: mortal(folder, record))
+            patched.setattr(SessionStore, "save", lambda folder, record, mortal=mortal: mortal(folder, record))
             with contextlib.suppress(Killed):
                 world.enter(reboot_method="hard")
         world.enter(reboot_method="hard")
@@ -494,7 +499,7 @@ def test_a_reboot_that_is_asked_for_late_is_waited_for(world):
     session = world.session()
     record = MyRecord("ovh_dedicated", NAME, phase=_record.REBOOTING, address="127.0.0.1",
                       reboot=Reboot("hard", 1000.0, mark=[], hard=1))
-    with Watch("127.0.0.1", world.machine.port, Known(), []) as watch:
+    with SshObserver("127.0.0.1", world.machine.port, KnownHostKeys(), []) as watch:
         rebooting = _reboot.Rebooting(session.context, record, RESCUE, watch)
         rebooting.request.since -= 3600
         assert _decide.next_step(rebooting._situation(None)) == _decide.LATE

@@ -17,7 +17,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._control._provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._ovh._vps import OvhVps
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _leave, _observe
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._context import Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import SessionStore
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._session import Session
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh import _port
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Login
@@ -54,7 +54,7 @@ def session(api, vps, machine, tmp_path, monkeypatch):
             "installed_address": "127.0.0.1", "installed_login": Login(ME, key_file=str(machine.user_key)), "known_hosts_files": (),
             "connect_timeout": 2.0, "soft_timeout": 10.0, "boot_timeout": 10.0, "wait_timeout": 20.0,
             "private_key_file": str(machine.user_key), **more})
-        folder = Folder(str(tmp_path / "sessions"), "ovh_vps", NAME)
+        folder = SessionStore(str(tmp_path / "sessions"), "ovh_vps", NAME)
         return Session(OvhVps({"ovh_endpoint": api.url, **credentials}), options, folder, lines.append, check_mode)
 
     make.lines = lines

@@ -161,8 +161,8 @@ def test_every_wait_ends():
     (Now("rescue", "unknown", force=True), BOOT),
     (Now("rescue", "unknown", is_ours=False), SILENT),
     (Now("rescue", "unknown", is_ours=False, separate=False), BOOT),
-    (Now("rescue", "unknown", unseen=True), STAY_UNSEEN),
-    (Now("rescue", "unknown", unseen=True, armed=False, is_ours=False), SILENT),
+    (Now("rescue", "unknown", no_ssh=True), STAY_UNSEEN),
+    (Now("rescue", "unknown", no_ssh=True, armed=False, is_ours=False), SILENT),
     # A server that did not come back is rescued at once.
     (Now("leaving", "unknown"), BOOT),
     (Now("restoring", "unknown"), BOOT),

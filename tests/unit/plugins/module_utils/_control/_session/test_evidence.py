@@ -12,14 +12,14 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session.
     INSTALLED,
     RESCUE,
     UNKNOWN,
-    Known,
-    Look,
+    KnownHostKeys,
+    Observation,
 )
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Evidence
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._host_keys import HostKey
 
 DISK, FAMILIAR, PINNED, OTHER = (HostKey("ssh-ed25519", name) for name in (b"disk", b"familiar", b"pinned", b"other"))
-KNOWN = Known((DISK,), (FAMILIAR,), PINNED)
+KNOWN = KnownHostKeys((DISK,), (FAMILIAR,), PINNED)
 
 
 def says(fstype=None, hostname="web1"):
@@ -53,17 +53,17 @@ def says(fstype=None, hostname="web1"):
     (OTHER, Evidence(os="Microsoft Windows [Version 10.0.20348.2700]"), False, INSTALLED),
 ])
 def test_judgement(key, evidence, own_key, system):
-    found, reason = KNOWN.judge(key, evidence, own_key)
+    found, reason = KNOWN.classify(key, evidence, own_key)
     assert found == system
     assert reason and not reason.endswith(".")
 
 
 def test_nothing_known_is_nothing_claimed():
-    assert Known().judge(OTHER, None, True)[0] == UNKNOWN
+    assert KnownHostKeys().classify(OTHER, None, True)[0] == UNKNOWN
 
 
 def look(**said):
-    return Look(RESCUE, "", "", evidence=Evidence(**said))
+    return Observation(RESCUE, "", "", evidence=Evidence(**said))
 
 
 @pytest.mark.parametrize(("seen", "ago", "before", "fresh"), [
@@ -75,14 +75,15 @@ def look(**said):
     (look(uptime=90), 60, "a", False),
     (look(boot_id="b"), 60, None, None),
     (look(), 60, "a", None),
-    (Look(RESCUE, "", ""), 60, "a", None),
+    (Observation(RESCUE, "", ""), 60, "a", None),
 ])
 def test_freshness(seen, ago, before, fresh):
     assert seen.fresh(ago, before) is fresh
 
 
 def test_a_result_has_every_key_and_no_session():
-    empty, full = Look(UNKNOWN, "why", "what").as_result(), look(boot_id="b", session="x").as_result()
-    assert empty.keys() == full.keys() == {"reason", "heard", "logged_in", "host_key", "boot_id", "uptime", "hostname", "kernel",
-                                           "os", "root_fstype", "root_source"}
+    empty, full = Observation(UNKNOWN, "why", "what").as_result(), look(boot_id="b", session="x").as_result()
+    assert empty.keys() == full.keys() == {"reason", "banner", "connect_error", "logged_in", "host_key", "boot_id", "uptime", "hostname",
+                                           "kernel", "os", "root_fstype", "root_source"}
+    assert (empty["banner"], empty["connect_error"]) == (None, "what")
     assert (empty["logged_in"], full["logged_in"]) == (False, True)

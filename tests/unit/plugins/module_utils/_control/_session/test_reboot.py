@@ -19,9 +19,9 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._control._provider
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._calls import Passing, at_most_once
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _decide, _observe
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._context import Context, Options
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._evidence import Known, Look
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._evidence import KnownHostKeys, Observation
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._reboot import Rebooting
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import ARMING, LEAVING, RESCUE, Folder, Record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import ARMING, LEAVING, RESCUE, Record, SessionStore
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._request import HARD_REBOOTS, is_to_come
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._client import Evidence
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._host_keys import HostKey
@@ -193,11 +193,11 @@ class Api(Provider):
     def shown(self) -> list[Job]:
         return [job for job in self.world.jobs if self.world.now >= job.made_at + self.world.plan.late]
 
-    def reboot_mark(self, name, known=()):
+    def reboot_baseline(self, name, known=()):
         self.world.marks += 1
         return {"number": self.world.marks, "ids": [*known, *(str(job.number) for job in self.shown())]}
 
-    def reboot_hard(self, name, mark, asked_before=False):
+    def reboot_hard(self, name, mark, may_be_repeat=False):
         world = self.world
         world.asked_at = world.asked_at or world.now
 
@@ -225,7 +225,7 @@ class Api(Provider):
         if world.is_booted_by_others:
             # Nobody could tell what comes up by that from what comes of this.
             world.boots += 1
-        told = at_most_once(self, LAG, ask, asked, [asked_before], lambda last: ProviderError("The API fails."))
+        told = at_most_once(self, LAG, ask, asked, [may_be_repeat], lambda last: ProviderError("The API fails."))
         world.is_in_doubt = False
         return told
 
@@ -261,19 +261,19 @@ class Connection:
 
 
 class Port:
-    """The server's SSH port, as a Watch sees it."""
+    """The server's SSH port, as a SshObserver sees it."""
 
     address, port, heard, is_refused = "192.0.2.1", 22, "nothing", False
 
     def __init__(self, world: World):
         self.world = world
         knows = HostKey("installed", b"0")
-        self.known = Known(familiar=(knows,) if world.plan.knows_key else ())
+        self.known = KnownHostKeys(familiar=(knows,) if world.plan.knows_key else ())
 
     def note_silence(self) -> None:
         pass
 
-    def look(self, seconds: float) -> Look | None:
+    def look(self, seconds: float) -> Observation | None:
         world = self.world
         if world.runs is None or world.now < world.silent_until:
             world.pause(seconds)
@@ -282,12 +282,12 @@ class Port:
         lets_in = world.runs == "rescue" or world.plan.lets_in
         root = {"rescue": "overlay", "installed": "ext4"}[world.runs]
         evidence = Evidence(boot_id=str(world.boots), uptime=world.now - world.booted_at, root_fstype=root) if lets_in else None
-        system, reason = self.known.judge(key, evidence, own_key=world.runs == "rescue")
+        system, reason = self.known.classify(key, evidence, own_key=world.runs == "rescue")
         client = t.cast(t.Any, Connection(world)) if lets_in else None
-        return Look(system, reason, "SSH-2.0", key, evidence, client, "root", None if lets_in else "SSH refused root by key.")
+        return Observation(system, reason, "SSH-2.0", key, evidence, client, "root", None if lets_in else "SSH refused root by key.")
 
 
-class Memory(Folder):
+class Memory(SessionStore):
     """A session's folder that is on no disk."""
 
     def __init__(self) -> None:
@@ -356,7 +356,7 @@ def one_call(world, port, folder, goal):
     record = folder.load()
     began, marks, world.is_watched = world.monotonic(), world.marks, True
     try:
-        look = port.look(1.0) or Look("unknown", "nothing answers by SSH", "nothing")
+        look = port.look(1.0) or Observation("unknown", "nothing answers by SSH", "nothing")
         step = step_of(ctx, record, look, goal)
         if step in (_decide.BOOT, _decide.LEAVE):
             if step == _decide.LEAVE and record.phase != LEAVING:

@@ -16,7 +16,7 @@ import sys
 import pytest
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _record
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder, Reboot, Record
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Reboot, Record, SessionStore
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._ssh._host_keys import HostKey
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, Busy
 
@@ -32,7 +32,7 @@ def mode(path):
 
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(str(tmp_path / "sessions"), "ovh_dedicated", "web1")
+    return SessionStore(str(tmp_path / "sessions"), "ovh_dedicated", "web1")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_nothing_of_a_session_is_left_when_it_is_forgotten(folder, record):
 
 @pytest.mark.parametrize("server", ODD)
 def test_odd_names_stay_inside(tmp_path, server, record):
-    folder = Folder(str(tmp_path / "base"), "ovh_dedicated", server)
+    folder = SessionStore(str(tmp_path / "base"), "ovh_dedicated", server)
     assert os.path.dirname(os.path.abspath(folder.path)) == str(tmp_path / "base" / "ovh_dedicated")
     with folder.locked(1, print):
         folder.save(record)
@@ -111,13 +111,13 @@ def test_odd_names_stay_inside(tmp_path, server, record):
 
 
 def test_no_two_names_share_a_folder_or_a_lock(tmp_path):
-    folders = [Folder(str(tmp_path), "ovh_dedicated", server) for server in ODD]
+    folders = [SessionStore(str(tmp_path), "ovh_dedicated", server) for server in ODD]
     for one, other in itertools.combinations(folders, 2):
         assert len({one.path, one._lock_file, other.path, other._lock_file}) == 4
 
 
 def test_plain_names_stay_as_they_are(tmp_path):
-    assert Folder(str(tmp_path), "ovh_dedicated", "ns100001.ip-192-0-2.eu").path == \
+    assert SessionStore(str(tmp_path), "ovh_dedicated", "ns100001.ip-192-0-2.eu").path == \
         str(tmp_path / "ovh_dedicated" / "ns100001.ip-192-0-2.eu")
 
 
@@ -152,8 +152,8 @@ def test_two_sessions_have_two_ids():
 
 HOLD = """
 import sys
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import Folder
-with Folder(sys.argv[1], "ovh_dedicated", "web1").locked(5, print):
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._record import SessionStore
+with SessionStore(sys.argv[1], "ovh_dedicated", "web1").locked(5, print):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -181,14 +181,14 @@ def test_a_lock_excludes_inside_a_process_and_survives_forgetting(folder, record
     with folder.locked(1, print):
         folder.save(record)
         folder.clear()
-        with pytest.raises(Busy), Folder(os.path.dirname(os.path.dirname(folder.path)), "ovh_dedicated", "web1").locked(0, print):
+        with pytest.raises(Busy), SessionStore(os.path.dirname(os.path.dirname(folder.path)), "ovh_dedicated", "web1").locked(0, print):
             pytest.fail("two hold it")
     with folder.locked(0, print):
         assert not os.path.exists(folder.path)
 
 
 def test_a_lock_leaves_nothing_where_no_session_is_open(tmp_path):
-    folder = Folder(str(tmp_path), "ovh_dedicated", "web1")
+    folder = SessionStore(str(tmp_path), "ovh_dedicated", "web1")
     lock = tmp_path / "ovh_dedicated" / "web1=lock"
     with folder.locked(1, print):
         assert lock.exists()

@@ -81,7 +81,7 @@ def end(provider, task, name="web1", seconds=20.0):
 
 def rescue(provider, nova, name="web1"):
     """A server in rescue."""
-    task = provider.switch(name, provider.choose(name, "best"), provider.reboot_mark(name), password="ours")
+    task = provider.boot_into(name, provider.choose(name, "best"), provider.reboot_baseline(name), password="ours")
     assert end(provider, task, name).state == "done"
 
 
@@ -297,7 +297,7 @@ def test_a_volume_and_an_image_that_does_not_fit_are_told_before(nova, provider,
 def test_into_rescue_and_out(nova, provider, make_server, nova_power, held):
     make_server()
     option = provider.choose("web1", "best")
-    task = provider.switch("web1", option, provider.reboot_mark("web1"), password="ours")
+    task = provider.boot_into("web1", option, provider.reboot_baseline("web1"), password="ours")
     assert (task.id, task.state) == ("rescue", "running")
     assert [one.text for one in provider.unfinished_tasks("web1")] == ["rescuing"]
     assert provider.read_task("web1", "rescue").state == "running"
@@ -307,7 +307,7 @@ def test_into_rescue_and_out(nova, provider, make_server, nova_power, held):
     assert (server.boot, server.settings["status"]) == (nova.rescue_image, "RESCUE")
     assert (nova_power.events[-1]["image"], nova_power.events[-1]["password"]) == (nova.rescue_image, "ours")
     held.clear()
-    task = provider.switch("web1", DISK, provider.reboot_mark("web1"))
+    task = provider.boot_into("web1", DISK, provider.reboot_baseline("web1"))
     assert (task.id, task.state, provider.read_server("web1").boot) == ("unrescue", "running", "harddisk")
     held.set()
     assert end(provider, task).state == "done"
@@ -320,7 +320,7 @@ def test_into_rescue_and_out(nova, provider, make_server, nova_power, held):
 def test_who_loses_a_race_goes_on_with_the_rescue_of_the_other(nova, provider, make_server, connect, nova_power, held, racing):
     """Two want the same at once. Nova does it once, and tells the loser a fault of its own, or that it is late."""
     server = make_server()
-    option, mark = provider.choose("web1", "best"), provider.reboot_mark("web1")
+    option, mark = provider.choose("web1", "best"), provider.reboot_baseline("web1")
     won, tasks = [], []
 
     def other():
@@ -328,7 +328,7 @@ def test_who_loses_a_race_goes_on_with_the_rescue_of_the_other(nova, provider, m
             "rescue": {"rescue_image_ref": nova.rescue_image, "adminPass": "theirs"}}).status_code)
 
     def ours():
-        tasks.append(provider.switch("web1", option, mark, password="ours"))
+        tasks.append(provider.boot_into("web1", option, mark, password="ours"))
 
     threads = [threading.Thread(target=other), threading.Thread(target=ours)]
     if racing:
@@ -356,7 +356,7 @@ def test_who_loses_a_race_goes_on_with_the_rescue_of_the_other(nova, provider, m
 def test_a_rescue_that_nova_ended_by_itself_shows(nova, provider, make_server, nova_power):
     server = make_server()
     rescue(provider, nova)
-    mark = provider.reboot_mark("web1")
+    mark = provider.reboot_baseline("web1")
 
     def ended():
         nova.end_rescues(1)
@@ -371,7 +371,7 @@ def test_a_rescue_that_nova_ended_by_itself_shows(nova, provider, make_server, n
     provider.clock.pause(provider.facts.lag)
     task = provider.read_task("web1", "rescue")
     assert (task.state, task.text) == ("failed", "rescue: it ended, and Nova says ACTIVE")
-    assert provider.switch("web1", DISK, mark, asked_before=True).state == "done"
+    assert provider.boot_into("web1", DISK, mark, may_be_repeat=True).state == "done"
     assert nova_power.names(server).count("unrescue") == 1
 
 
@@ -380,7 +380,7 @@ def test_an_image_that_went_away_is_told(nova, provider, make_server):
     option = provider.choose("web1", nova.put_image("short-lived", id="11111111-0000-4000-8000-000000000000"))
     nova.control(no_image=option.id)
     with pytest.raises(ProviderError, match=f"Requested rescue image '{option.id}' is not supported") as told:
-        provider.switch("web1", option, provider.reboot_mark("web1"))
+        provider.boot_into("web1", option, provider.reboot_baseline("web1"))
     assert (told.value.state, told.value.todo) == ("This changed nothing.", "Choose another image in the option rescue.")
     assert provider.read_server("web1").settings["status"] == "ACTIVE"
 
@@ -388,7 +388,7 @@ def test_an_image_that_went_away_is_told(nova, provider, make_server):
 def test_a_host_that_cannot_rescue_a_volume_is_told(nova, provider, make_server):
     make_server(volume_backed=True, host="old")
     with pytest.raises(ProviderError, match="Host unable to rescue a volume-backed instance") as told:
-        provider.switch("web1", provider.choose("web1", "best"), provider.reboot_mark("web1"))
+        provider.boot_into("web1", provider.choose("web1", "best"), provider.reboot_baseline("web1"))
     assert told.value.state == "This changed nothing." and "attach the volume to another server" in told.value.todo
 
 
@@ -415,16 +415,16 @@ def test_an_old_default_microversion_of_the_user_is_no_obstacle(nova, make_serve
 def test_the_size_that_an_image_wants_is_no_obstacle(nova, provider, make_server):
     server = make_server()
     image = nova.put_image("large", min_ram=10**6, min_disk=10**6)
-    assert end(provider, provider.switch("web1", provider.choose("web1", "large"), provider.reboot_mark("web1"))).state == "done"
+    assert end(provider, provider.boot_into("web1", provider.choose("web1", "large"), provider.reboot_baseline("web1"))).state == "done"
     assert provider.read_server("web1").boot == image and nova.show(server)["status"] == "RESCUE"
 
 
 def test_nothing_goes_between_while_it_is_rescued(nova, provider, make_server, connect, held):
     make_server()
-    option, mark = provider.choose("web1", "best"), provider.reboot_mark("web1")
-    task = provider.switch("web1", option, mark)
-    for call in (lambda: provider.switch("web1", DISK, provider.reboot_mark("web1")),
-                 lambda: provider.reboot_hard("web1", provider.reboot_mark("web1"))):
+    option, mark = provider.choose("web1", "best"), provider.reboot_baseline("web1")
+    task = provider.boot_into("web1", option, mark)
+    for call in (lambda: provider.boot_into("web1", DISK, provider.reboot_baseline("web1")),
+                 lambda: provider.reboot_hard("web1", provider.reboot_baseline("web1"))):
         with pytest.raises(ProviderError, match="task_state rescuing") as told:
             call()
         assert told.value.state == "This changed nothing. Nova says that it is ACTIVE, and at work on it (rescuing)."
@@ -438,7 +438,7 @@ def test_a_server_that_was_locked_in_rescue_is_told_on_the_way_out(nova, provide
     rescue(provider, nova)
     connect("admin").compute.lock_server(server)
     with pytest.raises(NotAllowed, match="is locked") as told:
-        provider.switch("web1", DISK, provider.reboot_mark("web1"))
+        provider.boot_into("web1", DISK, provider.reboot_baseline("web1"))
     assert "it is RESCUE" in told.value.state and told.value.todo == f"Unlock it: openstack server unlock {server}."
 
 
@@ -464,7 +464,7 @@ def test_a_reset_state_hides_the_rescue_and_a_reboot_ends_it(nova, provider, mak
     rescue(provider, nova)
     connect("admin").compute.post(f"/servers/{server}/action", json={"os-resetState": {"state": "active"}})
     assert provider.read_server("web1").boot == "harddisk"
-    task = provider.switch("web1", DISK, provider.reboot_mark("web1"))
+    task = provider.boot_into("web1", DISK, provider.reboot_baseline("web1"))
     assert (task.id, end(provider, task).state) == ("reboot", "done")
     assert "reboot" in nova_power.names(server)
 
@@ -474,9 +474,9 @@ def test_the_way_out_after_a_rescue_that_failed_is_a_reboot(nova, provider, make
     image = nova.put_image("broken", size=1)
     option = provider.choose("web1", "broken")
     nova.put_image("broken", id=image, size=0)
-    provider.switch("web1", option, provider.reboot_mark("web1"))
+    provider.boot_into("web1", option, provider.reboot_baseline("web1"))
     nova.wait_for(server, "ERROR")
-    task = provider.switch("web1", DISK, provider.reboot_mark("web1"))
+    task = provider.boot_into("web1", DISK, provider.reboot_baseline("web1"))
     assert (task.id, end(provider, task).state) == ("reboot", "done")
     assert provider.read_server("web1").settings["status"] == "ACTIVE"
 
@@ -488,7 +488,7 @@ def test_the_way_out_after_a_rescue_that_failed_is_a_reboot(nova, provider, make
 def test_each_refusal_ends_in_words(nova, provider, make_server, status, error, words):
     """Whatever answers that status, and with whatever body: here a proxy's page of HTML."""
     server = make_server()
-    mark = provider.reboot_mark("web1")
+    mark = provider.reboot_baseline("web1")
     nova.lose('{"reboot"', times=1000, after=False, status=status)
     with pytest.raises(error, match=words) as told:
         provider.reboot_hard("web1", mark)
@@ -505,7 +505,7 @@ def test_a_rescue_of_somebody_else_is_unknown(nova, provider, make_server, conne
     assert (found.boot, provider.boot_option("web1", found.boot)) == ("rescue", UNKNOWN)
     assert provider.restorable_settings(found) == {"status": "ACTIVE", NOTE: None}
     with pytest.raises(ProviderError, match=r"in rescue already, asked for by user .*state=absent"):
-        provider.switch("web1", provider.choose("web1", "best"), provider.reboot_mark("web1"))
+        provider.boot_into("web1", provider.choose("web1", "best"), provider.reboot_baseline("web1"))
 
 
 @pytest.mark.one_process
@@ -516,9 +516,9 @@ def test_a_lost_answer_brings_no_second_time(nova, provider, make_server, nova_p
     if word == "unrescue":
         rescue(provider, nova)
     option = provider.choose("web1", "best") if word == "rescue" else DISK
-    mark = provider.reboot_mark("web1")
+    mark = provider.reboot_baseline("web1")
     nova.lose(f'{{"{word}"', after=after)
-    task = provider.switch("web1", option, mark, password="ours")
+    task = provider.boot_into("web1", option, mark, password="ours")
     assert end(provider, task).state == "done"
     assert [event["event"] for event in nova_power.events].count(word) == 1
 
@@ -530,7 +530,7 @@ def test_a_refusal_after_a_lost_answer_does_not_say_that_nothing_was_changed(nov
     nova.control(no_image=option.id)
     nova.lose('{"rescue"', after=False)
     with pytest.raises(ProviderError, match="is not supported") as told:
-        provider.switch("web1", option, provider.reboot_mark("web1"))
+        provider.boot_into("web1", option, provider.reboot_baseline("web1"))
     assert told.value.state == "Nova says that it is ACTIVE. Whether the request before this one arrived is not known."
 
 
@@ -541,10 +541,10 @@ def test_a_call_that_died_is_not_repeated(nova, provider, make_server, word):
     if word == "unrescue":
         rescue(provider, nova)
     option = provider.choose("web1", "best") if word == "rescue" else DISK
-    mark = provider.reboot_mark("web1")
-    end(provider, provider.switch("web1", option, mark))
+    mark = provider.reboot_baseline("web1")
+    end(provider, provider.boot_into("web1", option, mark))
     asked(nova, "")
-    assert provider.switch("web1", option, mark, asked_before=True).state == "done"
+    assert provider.boot_into("web1", option, mark, may_be_repeat=True).state == "done"
     assert asked(nova, f'"{word}"') == 0
 
 
@@ -555,7 +555,7 @@ def test_an_image_that_fails_late_fails_with_its_reason_and_can_be_tried_again(n
     image = nova.put_image("empty", size=1)
     option = provider.choose("web1", "empty")
     nova.put_image("empty", id=image, size=0)
-    task = provider.switch("web1", option, provider.reboot_mark("web1"))
+    task = provider.boot_into("web1", option, provider.reboot_baseline("web1"))
     nova.wait_for(server, "ERROR")
     # So long the state may be the one from before.
     provider.clock.pause(provider.facts.lag)
@@ -564,7 +564,7 @@ def test_an_image_that_fails_late_fails_with_its_reason_and_can_be_tried_again(n
     assert (task.state, "is unacceptable" in task.text) == ("failed", True)
     held.clear()
     # Its status is ERROR until the new one has ended.
-    task = provider.switch("web1", provider.choose("web1", "best"), provider.reboot_mark("web1"))
+    task = provider.boot_into("web1", provider.choose("web1", "best"), provider.reboot_baseline("web1"))
     assert provider.read_task("web1", task.id).state == "running"
     held.set()
     assert end(provider, task).state == "done"
@@ -577,7 +577,7 @@ def test_a_server_that_was_off_is_switched_off_again(nova, provider, make_server
     before = provider.restorable_settings(provider.read_server("web1"))
     assert before == {"status": "SHUTOFF", NOTE: None}
     rescue(provider, nova)
-    end(provider, provider.switch("web1", DISK, provider.reboot_mark("web1")))
+    end(provider, provider.boot_into("web1", DISK, provider.reboot_baseline("web1")))
     settings = provider.read_server("web1").settings
     assert [name for name in before if not provider.same_setting(name, before[name], settings[name])] == ["status", NOTE]
     provider.write_settings("web1", before)
@@ -590,7 +590,7 @@ def test_a_server_that_was_off_is_switched_off_again(nova, provider, make_server
 
 def test_booting_the_disk_of_what_is_not_in_rescue_reboots_it(nova, provider, make_server, nova_power):
     make_server()
-    task = provider.switch("web1", DISK, provider.reboot_mark("web1"))
+    task = provider.boot_into("web1", DISK, provider.reboot_baseline("web1"))
     assert (task.id, end(provider, task).state) == ("reboot", "done")
     assert nova_power.events[0]["type"] == "HARD"
 
@@ -598,10 +598,10 @@ def test_booting_the_disk_of_what_is_not_in_rescue_reboots_it(nova, provider, ma
 @pytest.mark.one_process
 def test_a_hard_reboot(nova, provider, make_server, nova_power):
     make_server()
-    mark = provider.reboot_mark("web1")
+    mark = provider.reboot_baseline("web1")
     nova.lose('{"reboot"')
     assert end(provider, provider.reboot_hard("web1", mark)).state == "done"
-    assert provider.reboot_hard("web1", mark, asked_before=True).state == "done"
+    assert provider.reboot_hard("web1", mark, may_be_repeat=True).state == "done"
     assert [event["event"] for event in nova_power.events].count("reboot") == 1
 
 
@@ -609,7 +609,7 @@ def test_there_is_no_reboot_in_rescue(nova, provider, make_server):
     make_server()
     rescue(provider, nova)
     with pytest.raises(ProviderError, match=r"cannot reboot a server in rescue.*state=absent.*state=present"):
-        provider.reboot_hard("web1", provider.reboot_mark("web1"))
+        provider.reboot_hard("web1", provider.reboot_baseline("web1"))
 
 
 @pytest.mark.one_process
@@ -645,7 +645,7 @@ def test_a_readers_rescue_is_refused_in_words(nova, make_server, as_user):
     make_server()
     reader = as_user("reader")
     with pytest.raises(NotAllowed, match="may not do this"):
-        reader.switch("web1", reader.choose("web1", "best"), reader.reboot_mark("web1"))
+        reader.boot_into("web1", reader.choose("web1", "best"), reader.reboot_baseline("web1"))
 
 
 def test_a_locked_server_is_for_administrators(make_server, provider, as_user, connect):

@@ -93,7 +93,7 @@ def test_faults_that_pass_are_nobodys_concern(api, provider, server, kind):
     assert provider.unfinished_tasks(NAME) == []
     provider.write_settings(NAME, provider.rescue_settings(found, option, KEY, {}))
     assert (server.bootId, server.rescueSshKey, server.noIntervention) == (int(option.id), KEY, True)
-    task = provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    task = provider.reboot_hard(NAME, provider.reboot_baseline(NAME))
     until(lambda: provider.read_task(NAME, task.id).state == "done")
     assert len(server.reboots) == 1
     assert provider.list_servers() == [NAME]
@@ -265,8 +265,8 @@ def test_what_is_restored_after_somebody_left_it_armed(provider, server):
 @pytest.mark.parametrize("kind", FAULTS)
 @pytest.mark.parametrize("acts", [True, False])
 def test_a_lost_answer_is_no_second_reboot(api, provider, server, kind, acts):
-    provider.reboot_hard(NAME, provider.reboot_mark(NAME))  # an older one is not taken for ours
-    mark = provider.reboot_mark(NAME)
+    provider.reboot_hard(NAME, provider.reboot_baseline(NAME))  # an older one is not taken for ours
+    mark = provider.reboot_baseline(NAME)
     api.faults.add("POST", "/reboot$", kind, acts=acts)
     task = provider.reboot_hard(NAME, mark)
     assert len(server.reboots) == 2
@@ -274,21 +274,21 @@ def test_a_lost_answer_is_no_second_reboot(api, provider, server, kind, acts):
 
 
 def test_a_reboot_that_died_is_found_again(provider, server):
-    mark = json.loads(json.dumps(provider.reboot_mark(NAME)))
+    mark = json.loads(json.dumps(provider.reboot_baseline(NAME)))
     task = provider.reboot_hard(NAME, mark)
-    assert provider.reboot_hard(NAME, mark, asked_before=True).id == task.id
+    assert provider.reboot_hard(NAME, mark, may_be_repeat=True).id == task.id
     assert len(server.reboots) == 1
 
 
 def test_a_reboot_that_was_announced_but_not_asked_for_is_asked_for(provider, server):
-    provider.reboot_hard(NAME, provider.reboot_mark(NAME), asked_before=True)
+    provider.reboot_hard(NAME, provider.reboot_baseline(NAME), may_be_repeat=True)
     assert len(server.reboots) == 1
 
 
 def test_a_reboot_that_cannot_be_asked_for(api, provider, server):
     api.faults.add("POST", "/reboot$", "500", every=1)
     with pytest.raises(ProviderError, match="when asked to reboot"):
-        provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+        provider.reboot_hard(NAME, provider.reboot_baseline(NAME))
     assert server.reboots == []
 
 
@@ -296,7 +296,7 @@ def test_a_reboot_that_cannot_be_asked_for(api, provider, server):
     ("init", "queued"), ("todo", "queued"), ("doing", "running"), ("done", "done"), ("cancelled", "failed"),
     ("customerError", "failed"), ("ovhError", "failed")])
 def test_states_of_a_task(provider, server, status, state):
-    task = provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    task = provider.reboot_hard(NAME, provider.reboot_baseline(NAME))
     until(lambda: server.reboots[0].status == "done")
     server.reboots[0].status = status
     found = provider.read_task(NAME, task.id)
@@ -306,7 +306,7 @@ def test_states_of_a_task(provider, server, status, state):
 
 
 def test_a_status_of_the_future_is_no_evidence(provider, server):
-    task = provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    task = provider.reboot_hard(NAME, provider.reboot_baseline(NAME))
     until(lambda: server.reboots[0].status == "done")
     server.reboots[0].status = "pondering"
     assert provider.read_task(NAME, task.id).state == "unknown"
@@ -316,7 +316,7 @@ def test_a_status_of_the_future_is_no_evidence(provider, server):
 def test_a_task_that_cannot_be_read_is_no_evidence(api, provider, server, kind):
     if kind == "task_purged":
         api.faults.add("POST", "/reboot$", kind)
-    task = provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    task = provider.reboot_hard(NAME, provider.reboot_baseline(NAME))
     until(lambda: server.reboots[0].status == "done")
     if kind == "task_purged":
         until(lambda: not server.tasks)
@@ -388,7 +388,7 @@ def test_credentials_that_are_wrong(api, wrong):
     assert not any(secret in str(caught.value) for secret in api.sensitive())
 
 
-@pytest.mark.parametrize(("given", "words"), [
+@pytest.mark.parametrize(("injected", "words"), [
     ({}, "ovh_endpoint"),
     ({"ovh_endpoint": "ovh-moon"}, "ovh-eu"),
     ({"ovh_endpoint": "ovh-eu"}, "ovh_application_key"),
@@ -445,14 +445,14 @@ def test_the_registry():
 def into_rescue(provider, server, key=None):
     """Boot the rescue system; the password that it has."""
     provider.write_settings(NAME, {"bootId": server.boot("rescue12-customer").bootId, "rescueSshKey": key})
-    provider.reboot_hard(NAME, provider.reboot_mark(NAME))
+    provider.reboot_hard(NAME, provider.reboot_baseline(NAME))
     boots = len(server.booted)
     return until(lambda: server.booted[boots:])[0].password
 
 
 def test_a_password_by_secret(api, provider, server):
     server.mail = MailOptions(delay=float("inf"))
-    mark = json.loads(json.dumps(provider.credentials_mark(NAME)))
+    mark = json.loads(json.dumps(provider.credentials_baseline(NAME)))
     assert provider.read_credentials(NAME, mark) is None
     password = into_rescue(provider, server)
     found = provider.read_credentials(NAME, mark)
@@ -461,7 +461,7 @@ def test_a_password_by_secret(api, provider, server):
 
 def test_a_mark_holds_no_secret_and_no_id_of_one(api, provider, server):
     into_rescue(provider, server)
-    mark = json.dumps(provider.credentials_mark(NAME))
+    mark = json.dumps(provider.credentials_baseline(NAME))
     assert api.secrets and not any(secret in mark for secret in api.sensitive())
 
 
@@ -470,7 +470,7 @@ def test_a_secret_of_before_is_not_taken(api, provider, server, monkeypatch):
     server.mail = MailOptions(delay=float("inf"))
     # The lab gives out a new id each time. Whether OVH does nobody knows: here it does not.
     monkeypatch.setattr(api, "_new_secret", lambda value: next(n for n, secret in api.secrets.items() if secret.value == value))
-    mark = provider.credentials_mark(NAME)
+    mark = provider.credentials_baseline(NAME)
     assert provider.read_credentials(NAME, mark) is None
 
 
@@ -482,7 +482,7 @@ def test_a_password_by_mail(api, provider, server, mail):
     server.secret_delay, server.mail = float("inf"), mail
     into_rescue(provider, server)  # its mail is too old for the next one
     until(lambda: len(api.mails) == 1 + mail.unrelated)
-    mark = provider.credentials_mark(NAME)
+    mark = provider.credentials_baseline(NAME)
     assert provider.read_credentials(NAME, mark) is None
     password = into_rescue(provider, server)
     found = until(lambda: provider.read_credentials(NAME, mark))
@@ -490,7 +490,7 @@ def test_a_password_by_mail(api, provider, server, mail):
 
 
 def test_mails_that_give_nothing_away(api, provider):
-    mark = provider.credentials_mark(NAME)
+    mark = provider.credentials_baseline(NAME)
     for subject, body in ((f"[{NAME}] Your bill", "It is high."), ("Linux rescue mode", "password: not-yours"),
                           (f"[{NAME}] rescue", "password: "), (f"[{NAME}] rescue", f"secret/#?id={'0' * 36}")):
         api.add_mail(subject, body)
@@ -500,7 +500,7 @@ def test_mails_that_give_nothing_away(api, provider):
 def test_a_key_that_may_read_neither_secret_nor_mail(api):
     rules = [("GET", "/dedicated/server/*"), ("PUT", "/dedicated/server/*"), ("POST", "/dedicated/server/*/reboot")]
     provider = OvhDedicated(params(api, api.add_credential(rules)))
-    assert provider.read_credentials(NAME, provider.credentials_mark(NAME)) is None
+    assert provider.read_credentials(NAME, provider.credentials_baseline(NAME)) is None
 
 
 def test_no_secret_in_the_representation(api, provider):

@@ -77,7 +77,7 @@ def disk(provider):
 
 def mark_of(provider):
     """As it comes back from the session's record."""
-    return json.loads(json.dumps(provider.reboot_mark(NAME)))
+    return json.loads(json.dumps(provider.reboot_baseline(NAME)))
 
 
 def make_old(vps):
@@ -147,13 +147,13 @@ def test_faults_that_pass_are_nobodys_concern(api, provider, vps, kind):
     server = provider.read_server(NAME)
     provider.check_rights(NAME)
     assert provider.unfinished_tasks(NAME) == []
-    credentials = provider.credentials_mark(NAME)
-    task = provider.switch(NAME, provider.choose(NAME, "best"), mark_of(provider))
+    credentials = provider.credentials_baseline(NAME)
+    task = provider.boot_into(NAME, provider.choose(NAME, "best"), mark_of(provider))
     until(lambda: provider.read_task(NAME, task.id).state == "done")
     assert provider.read_server(NAME).boot == "rescue"
     found = until(lambda: provider.read_credentials(NAME, credentials))
     assert found.password == vps.booted[0].password
-    task = provider.switch(NAME, provider.choose(NAME, "harddisk"), mark_of(provider))
+    task = provider.boot_into(NAME, provider.choose(NAME, "harddisk"), mark_of(provider))
     until(lambda: provider.read_task(NAME, task.id).state == "done")
     task = provider.reboot_hard(NAME, mark_of(provider))
     until(lambda: provider.read_task(NAME, task.id).state == "done")
@@ -167,7 +167,7 @@ def test_faults_that_pass_are_nobodys_concern(api, provider, vps, kind):
 def test_a_fault_that_stays_is_told(api, provider, path, kind):
     api.faults.add("GET", PATH + path, kind, every=1)
     with pytest.raises(ProviderError) as caught:
-        {"/tasks$": provider.reboot_mark, r"/tasks\?": provider.unfinished_tasks}.get(path, provider.read_server)(NAME)
+        {"/tasks$": provider.reboot_baseline, r"/tasks\?": provider.unfinished_tasks}.get(path, provider.read_server)(NAME)
     assert isinstance(caught.value, NotFound) == (kind == "404")
     if kind != "404":
         assert "failed for 1 s at GET /vps/vps-000e0e00" in caught.value.what
@@ -202,10 +202,10 @@ def test_settings(provider, vps, rescue):
 
 
 def test_there_and_back_by_one_put_each(api, provider, vps, rescue, disk):
-    task = provider.switch(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, mark_of(provider))
     assert task.id == str(vps.jobs[0].id) and task.state in OPEN
     assert ended(provider, task) == (task.id, "done", "setNetboot done 100 %")
-    task = provider.switch(NAME, disk, mark_of(provider))
+    task = provider.boot_into(NAME, disk, mark_of(provider))
     ended(provider, task)
     assert asked(api) == ["PUT", "PUT"]
     assert [boot.kind for boot in vps.booted] == ["rescue", "installed"]
@@ -213,7 +213,7 @@ def test_there_and_back_by_one_put_each(api, provider, vps, rescue, disk):
 
 def test_where_the_mode_is_right_already_a_reboot_is_asked_for(api, provider, vps, rescue):
     vps.netbootMode = "rescue"
-    task = provider.switch(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, mark_of(provider))
     ended(provider, task)
     assert (asked(api), types(vps)) == (["POST"], ["rebootVm"])
     assert [boot.kind for boot in vps.booted] == ["rescue"]
@@ -230,11 +230,11 @@ def test_a_plain_reboot_keeps_the_mode(api, provider, vps):
 def test_the_old_model_is_set_and_then_rebooted(api, provider, vps, rescue, disk):
     make_old(vps)
     for option, kind in ((rescue, "rescue"), (disk, "installed")):
-        task = provider.switch(NAME, option, mark_of(provider))
+        task = provider.boot_into(NAME, option, mark_of(provider))
         assert ended(provider, task).text == "rebootVm done 100 %"
         assert (vps.netbootMode, vps.booted[-1].kind) == (option.id, kind)
     assert asked(api) == ["PUT", "POST", "PUT", "POST"]
-    ended(provider, provider.switch(NAME, disk, mark_of(provider)))
+    ended(provider, provider.boot_into(NAME, disk, mark_of(provider)))
     assert asked(api)[4:] == ["POST"]
 
 
@@ -246,13 +246,13 @@ def test_a_lost_answer_is_no_second_reboot(api, provider, vps, rescue, disk, old
     vps.second_task = "task"  # the API does not save us from ourselves
     if old:
         make_old(vps)
-    ended(provider, provider.reboot_hard(NAME, provider.reboot_mark(NAME)))  # an older one is not taken for ours
+    ended(provider, provider.reboot_hard(NAME, provider.reboot_baseline(NAME)))  # an older one is not taken for ours
     vps.netbootMode = "rescue" if right else "local"
     mark = mark_of(provider)
     del vps.jobs[:]
     for method in ("PUT", "POST"):
         api.faults.add(method, f"{PATH}(/reboot)?$", kind, acts=acts)
-    task = provider.switch(NAME, rescue, mark)
+    task = provider.boot_into(NAME, rescue, mark)
     until(lambda: provider.read_task(NAME, task.id).state == "done")
     expected = ["rebootVm"] if right else ["setNetboot", "rebootVm"] if old else ["setNetboot"]
     assert types(vps) == expected
@@ -264,7 +264,7 @@ def test_a_lost_answer_is_no_second_reboot(api, provider, vps, rescue, disk, old
 def test_a_fault_at_each_call_is_no_second_reboot(api, provider, vps, rescue, call, kind):
     vps.second_task = "task"
     api.faults.add("GET", PATH + call, kind, times=2)
-    task = provider.switch(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, mark_of(provider))
     until(lambda: provider.read_task(NAME, task.id).state == "done")
     assert (asked(api), types(vps)) == (["PUT"], ["setNetboot"])
 
@@ -274,11 +274,11 @@ def test_a_fault_at_each_call_is_no_second_reboot(api, provider, vps, rescue, ca
 def test_a_switch_that_died_is_found_again(api, provider, vps, rescue, mode, waits):
     vps.netbootMode = mode
     mark = mark_of(provider)
-    first = provider.switch(NAME, rescue, mark)
+    first = provider.boot_into(NAME, rescue, mark)
     if waits:
         ended(provider, first)
     # By another controller, which has only the mark.
-    again = OvhVps(params(api)).switch(NAME, rescue, mark, asked_before=True)
+    again = OvhVps(params(api)).boot_into(NAME, rescue, mark, may_be_repeat=True)
     assert again.id == first.id
     assert len(vps.jobs) == len(asked(api)) == 1
 
@@ -286,7 +286,7 @@ def test_a_switch_that_died_is_found_again(api, provider, vps, rescue, mode, wai
 @pytest.mark.parametrize("mode", ["local", "rescue"])
 def test_a_switch_that_was_announced_but_not_asked_for_is_asked_for(provider, vps, rescue, mode):
     vps.netbootMode = mode
-    ended(provider, provider.switch(NAME, rescue, mark_of(provider), asked_before=True))
+    ended(provider, provider.boot_into(NAME, rescue, mark_of(provider), may_be_repeat=True))
     assert len(vps.jobs) == 1
 
 
@@ -296,7 +296,7 @@ def test_a_reboot_that_died_is_found_again(provider, vps, old):
         make_old(vps)
     mark = mark_of(provider)
     task = provider.reboot_hard(NAME, mark)
-    assert provider.reboot_hard(NAME, mark, asked_before=True).id == task.id
+    assert provider.reboot_hard(NAME, mark, may_be_repeat=True).id == task.id
     assert types(vps) == ["rebootVm"]
 
 
@@ -304,18 +304,18 @@ def test_the_old_model_that_was_set_and_not_rebooted_is_rebooted(api, provider, 
     make_old(vps)
     mark = mark_of(provider)
     provider.write_settings(NAME, {"netbootMode": "rescue"})
-    ended(provider, provider.switch(NAME, rescue, mark, asked_before=True))
+    ended(provider, provider.boot_into(NAME, rescue, mark, may_be_repeat=True))
     assert asked(api) == ["PUT", "POST"]
-    ended(provider, provider.switch(NAME, rescue, mark, asked_before=True))
+    ended(provider, provider.boot_into(NAME, rescue, mark, may_be_repeat=True))
     assert asked(api) == ["PUT", "POST"]
 
 
 def test_a_purged_task_counts_as_done_where_the_mode_has_changed(api, provider, vps, rescue):
     api.faults.add("PUT", PATH, "task_purged")
     mark = mark_of(provider)
-    provider.switch(NAME, rescue, mark)
+    provider.boot_into(NAME, rescue, mark)
     until(lambda: not vps.tasks)
-    again = provider.switch(NAME, rescue, mark, asked_before=True)
+    again = provider.boot_into(NAME, rescue, mark, may_be_repeat=True)
     assert again == ("netbootMode=rescue", "done", "netbootMode is rescue")
     assert provider.read_task(NAME, again.id) == again
     assert asked(api) == ["PUT"]
@@ -325,7 +325,7 @@ def test_a_task_that_is_over_and_purged_at_once_counts_as_done(api, provider, vp
     vps.task_seconds = {"todo": 0, "doing": 0}
     api.faults.add("PUT", PATH, "task_purged")
     api.faults.add("GET", r"/tasks\?type=", "delay", seconds=0.2)
-    assert provider.switch(NAME, rescue, mark_of(provider)).state == "done"
+    assert provider.boot_into(NAME, rescue, mark_of(provider)).state == "done"
     assert asked(api) == ["PUT"]
 
 
@@ -333,7 +333,7 @@ def test_a_put_that_shows_no_task_is_followed_by_its_mode(api, provider, vps, re
     """Nobody has seen when the real API begins to list the task."""
     monkeypatch.setattr(provider, "new_task", lambda *args: None)
     vps.task_seconds["doing"] = 1.0
-    task = provider.switch(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, mark_of(provider))
     assert task == ("netbootMode=rescue", "done", "netbootMode is rescue")
     assert types(vps) == ["setNetboot"]
     api.faults.add("GET", f"{PATH}$", "500")
@@ -344,10 +344,10 @@ def test_a_put_that_shows_no_task_is_followed_by_its_mode(api, provider, vps, re
 def test_another_task_is_waited_for(api, provider, vps, rescue, disk, second):
     """Leaving before entering has ended: the mode that shows is right, and will be wrong."""
     vps.second_task, vps.task_seconds["doing"] = second, 0.2
-    provider.switch(NAME, rescue, mark_of(provider))
+    provider.boot_into(NAME, rescue, mark_of(provider))
     mark = mark_of(provider)
     assert mark["mode"] == "local"
-    ended(provider, provider.switch(NAME, disk, mark))
+    ended(provider, provider.boot_into(NAME, disk, mark))
     assert (vps.netbootMode, types(vps)) == ("local", ["setNetboot", "setNetboot"])
     assert [boot.kind for boot in vps.booted] == ["rescue", "installed"]
 
@@ -355,8 +355,8 @@ def test_another_task_is_waited_for(api, provider, vps, rescue, disk, second):
 def test_somebody_elses_switch_into_the_same_mode_is_enough(api, provider, vps, rescue):
     vps.task_seconds["doing"] = 0.2
     mark = mark_of(provider)
-    OvhVps(params(api)).switch(NAME, rescue, mark)
-    task = provider.switch(NAME, rescue, mark)
+    OvhVps(params(api)).boot_into(NAME, rescue, mark)
+    task = provider.boot_into(NAME, rescue, mark)
     assert (task.state, vps.netbootMode) == ("done", "rescue")
     assert types(vps) == ["setNetboot"]
 
@@ -367,14 +367,14 @@ def test_somebody_elses_switch_into_the_same_mode_is_enough(api, provider, vps, 
 def test_the_wrong_system_came_up_before_the_task_has_ended(api, provider, vps, rescue, fault, acts, over):
     """The next reboot is asked for when the mode still shows the old one; another PUT would then do nothing."""
     vps.task_seconds["doing"] = 0.2
-    first = provider.switch(NAME, rescue, mark_of(provider))
+    first = provider.boot_into(NAME, rescue, mark_of(provider))
     mark = mark_of(provider)
     assert mark["mode"] == "local"
     if over:
         ended(provider, first)
     if fault:
         api.faults.add("POST", PATH, fault, acts=acts)
-    ended(provider, provider.switch(NAME, rescue, mark))
+    ended(provider, provider.boot_into(NAME, rescue, mark))
     assert types(vps) == ["setNetboot", "rebootVm"]
     assert [boot.kind for boot in vps.booted] == ["rescue", "rescue"]
 
@@ -384,15 +384,15 @@ def test_a_conflict_that_passes_is_no_obstacle(api, provider, vps, rescue, mode)
     vps.netbootMode = mode
     for method in ("PUT", "POST"):
         api.faults.add(method, PATH, "409", times=2)
-    ended(provider, provider.switch(NAME, rescue, mark_of(provider)))
+    ended(provider, provider.boot_into(NAME, rescue, mark_of(provider)))
     assert len(vps.jobs) == 1
     assert len(asked(api)) == 3
 
 
 def test_a_call_that_died_while_it_waited_for_an_older_task_has_asked_for_nothing(provider, vps, rescue):
     vps.task_seconds["doing"] = 0.2
-    provider.switch(NAME, rescue, mark_of(provider))
-    ended(provider, provider.switch(NAME, rescue, mark_of(provider), asked_before=True))
+    provider.boot_into(NAME, rescue, mark_of(provider))
+    ended(provider, provider.boot_into(NAME, rescue, mark_of(provider), may_be_repeat=True))
     assert types(vps) == ["setNetboot", "rebootVm"]
 
 
@@ -410,7 +410,7 @@ def test_a_task_that_begins_between_is_waited_for(api, provider, vps, rescue, mo
         return found
 
     monkeypatch.setattr(provider, "listed", listed)
-    task = ended(provider, provider.switch(NAME, rescue, mark))
+    task = ended(provider, provider.boot_into(NAME, rescue, mark))
     assert (task.state, vps.netbootMode) == ("done", "rescue")
     # Where it was a reboot that was to be asked for, and the API says that one is under way, that is as good.
     same = mode == "rescue" and second == "conflict"
@@ -422,7 +422,7 @@ def test_a_task_that_never_ends_is_told(provider, vps, rescue, monkeypatch):
     vps.task_seconds["doing"] = math.inf
     provider.reboot_hard(NAME, mark_of(provider))
     until(lambda: vps.jobs[0].progress == 70 or vps.jobs[0].state == "doing")
-    for ask in (lambda mark: provider.switch(NAME, rescue, mark), lambda mark: provider.reboot_hard(NAME, mark)):
+    for ask in (lambda mark: provider.boot_into(NAME, rescue, mark), lambda mark: provider.reboot_hard(NAME, mark)):
         with pytest.raises(Busy, match="rebootVm doing 0 %"):
             ask(mark_of(provider))
     assert len(vps.jobs) == 1
@@ -430,7 +430,7 @@ def test_a_task_that_never_ends_is_told(provider, vps, rescue, monkeypatch):
 
 def test_a_refusal_that_is_no_conflict_is_told_at_once(api, provider, vps):
     with pytest.raises(ProviderError, match="VpsNetbootEnum"):
-        provider.switch(NAME, provider.choose(NAME, "rescue")._replace(id="moon"), mark_of(provider))
+        provider.boot_into(NAME, provider.choose(NAME, "rescue")._replace(id="moon"), mark_of(provider))
     assert asked(api) == ["PUT"]
 
 
@@ -440,7 +440,7 @@ def test_a_reboot_that_cannot_be_asked_for(api, provider, vps, rescue, mode):
     for method in ("PUT", "POST"):
         api.faults.add(method, PATH, "500", every=1)
     with pytest.raises(ProviderError, match=f"when asked to reboot {NAME} into the mode rescue"):
-        provider.switch(NAME, rescue, mark_of(provider))
+        provider.boot_into(NAME, rescue, mark_of(provider))
     assert vps.jobs == []
 
 
@@ -470,7 +470,7 @@ def test_a_state_of_the_future_is_no_evidence(provider, vps):
 def test_a_task_that_cannot_be_read_is_no_evidence(api, provider, vps, rescue, kind):
     if kind == "task_purged":
         api.faults.add("PUT", PATH, kind)
-    task = provider.switch(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, mark_of(provider))
     until(lambda: vps.jobs[0].state == "done")
     if kind != "task_purged":
         api.faults.add("GET", "/tasks/", kind, every=1)
@@ -480,8 +480,8 @@ def test_a_task_that_cannot_be_read_is_no_evidence(api, provider, vps, rescue, k
 @pytest.mark.parametrize("ends", ["error", "blocked", "cancelled"])
 def test_a_task_that_failed_can_be_followed_by_another(api, provider, vps, rescue, ends):
     api.faults.add("PUT", PATH, "task_ends", status=ends)
-    assert ended(provider, provider.switch(NAME, rescue, mark_of(provider))).state == "failed"
-    assert ended(provider, provider.switch(NAME, rescue, mark_of(provider))).state == "done"
+    assert ended(provider, provider.boot_into(NAME, rescue, mark_of(provider))).state == "failed"
+    assert ended(provider, provider.boot_into(NAME, rescue, mark_of(provider))).state == "done"
     assert [boot.kind for boot in vps.booted] == ["rescue"]
 
 
@@ -512,7 +512,7 @@ def test_rights_that_nobody_may_read_are_no_obstacle_until_the_mails_are_needed(
     provider = OvhVps(params(api, api.add_credential([("GET", "/vps/*")])))
     provider.check_rights(NAME)
     with pytest.raises(NotAllowed, match="history"):
-        provider.credentials_mark(NAME)
+        provider.credentials_baseline(NAME)
 
 
 def test_the_console(api, provider):
@@ -529,7 +529,7 @@ def test_no_secret_in_the_representation(api, provider):
 
 def into_rescue(provider, vps):
     """Boot the rescue system; the password that it has."""
-    task = provider.switch(NAME, provider.choose(NAME, "rescue"), provider.reboot_mark(NAME))
+    task = provider.boot_into(NAME, provider.choose(NAME, "rescue"), provider.reboot_baseline(NAME))
     ended(provider, task)
     return vps.booted[-1].password
 
@@ -543,7 +543,7 @@ def test_a_password_by_mail(api, provider, vps, mail):
     vps.mail = mail
     into_rescue(provider, vps)  # its mail is too old for the next one
     until(lambda: len(api.mails) == 1 + mail.unrelated)
-    mark = json.loads(json.dumps(provider.credentials_mark(NAME)))
+    mark = json.loads(json.dumps(provider.credentials_baseline(NAME)))
     assert provider.read_credentials(NAME, mark) is None
     password = into_rescue(provider, vps)
     found = until(lambda: provider.read_credentials(NAME, mark))
@@ -553,13 +553,13 @@ def test_a_password_by_mail(api, provider, vps, mail):
 
 def test_a_mail_that_never_comes(api, provider, vps):
     vps.mail = MailOptions(delay=math.inf)
-    mark = provider.credentials_mark(NAME)
+    mark = provider.credentials_baseline(NAME)
     into_rescue(provider, vps)
     assert provider.read_credentials(NAME, mark) is None
 
 
 def test_mails_that_give_nothing_away(api, provider):
-    mark = provider.credentials_mark(NAME)
+    mark = provider.credentials_baseline(NAME)
     for subject, body in ((f"[{NAME}] Your bill", "It is high."), ("rescue mode", "password: not-yours"),
                           (f"[{NAME}] rescue", "password: "), (f"[{NAME}] rescue", f"secret/#?id={'0' * 36}"),
                           (f"[x{NAME}] rescue", "password: not-yours"), (f"[{NAME}.example] rescue", "password: not-yours"),
@@ -570,7 +570,7 @@ def test_mails_that_give_nothing_away(api, provider):
 
 @pytest.mark.parametrize("subject", [f"[xx00000-ovh] [{NAME}] Rescue", f"Rescue: {NAME}", f"Rescue of {NAME}."])
 def test_the_name_may_stand_anywhere(api, provider, subject):
-    mark = provider.credentials_mark(NAME)
+    mark = provider.credentials_baseline(NAME)
     api.add_mail(subject, "<p>user: root<br/>password: s3cret<br /></p>")
     assert provider.read_credentials(NAME, mark) == ("root", "s3cret")
 
@@ -581,12 +581,12 @@ def test_mails_that_cannot_be_read_are_no_empty_history(api, provider, kind):
     api.add_mail(f"[{NAME}] rescue", "password: the-old-one")
     api.faults.add("GET", "/history$", kind, every=1)
     with pytest.raises(ProviderError):
-        provider.credentials_mark(NAME)
+        provider.credentials_baseline(NAME)
 
 
 def test_calls_are_few(api, provider, vps, rescue):
     """The cost of a switch besides its waits."""
     mark = mark_of(provider)
     api.log.clear()
-    provider.switch(NAME, rescue, mark)
+    provider.boot_into(NAME, rescue, mark)
     assert collections.Counter(call.method for call in api.log) == {"GET": 7, "PUT": 1}

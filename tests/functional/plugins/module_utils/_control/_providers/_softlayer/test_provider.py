@@ -111,7 +111,7 @@ def provider(api, transport):
 
 def mark_of(provider, name):
     """A mark, as it comes back from a record."""
-    return json.loads(json.dumps(provider.reboot_mark(name)))
+    return json.loads(json.dumps(provider.reboot_baseline(name)))
 
 
 def writes(api):
@@ -226,9 +226,9 @@ def test_faults_that_pass_are_nobodys_concern(api, provider, server, name, fault
     """Every third call of all fails; each thing is done once."""
     api.faults.add(".", fault, every=3)
     provider.read_server(server.hostname)
-    provider.credentials_mark(name)
+    provider.credentials_baseline(name)
     assert provider.unfinished_tasks(name) == []
-    task = provider.switch(name, OPTION, mark_of(provider, name))
+    task = provider.boot_into(name, OPTION, mark_of(provider, name))
     until(lambda: provider.read_task(name, task.id).state == "done")
     assert (server.rescues, boots(server)) == (1, ["rescue"])
     assert len(provider.list_servers()) == 2
@@ -256,7 +256,7 @@ def test_each_failure_ends_in_words(hasty, api, provider, server, name, fault, e
     mark = mark_of(provider, name)
     api.faults.add("RescueLayer", fault, every=1)
     with pytest.raises(error, match=what) as caught:
-        provider.switch(name, OPTION, mark)
+        provider.boot_into(name, OPTION, mark)
     assert todo in caught.value.todo and "<" not in caught.value.what and server.rescues == 0
     if error is Busy:
         assert caught.value.state == "This call changed nothing."
@@ -285,10 +285,10 @@ def test_an_endpoint_that_is_none(api, path):
 
 
 def test_a_rescue_and_the_way_out(provider, server, name):
-    task = provider.switch(name, OPTION, mark_of(provider, name))
+    task = provider.boot_into(name, OPTION, mark_of(provider, name))
     assert task.id == str(server.transactions[0].id)
     until(lambda: provider.read_task(name, task.id).state == "done")
-    task = provider.switch(name, DISK, mark_of(provider, name))
+    task = provider.boot_into(name, DISK, mark_of(provider, name))
     assert (task.id, task.state) == (NO_TRANSACTION, "unknown")
     until(lambda: boots(server) == ["rescue", "installed"])
     assert provider.read_task(name, task.id).state == "unknown"
@@ -296,7 +296,7 @@ def test_a_rescue_and_the_way_out(provider, server, name):
 
 def test_what_cannot_be_booted(provider, name):
     with pytest.raises(BadInput, match="cannot boot ISO"):
-        provider.switch(name, BootOption("iso", "other", "ISO"), mark_of(provider, name))
+        provider.boot_into(name, BootOption("iso", "other", "ISO"), mark_of(provider, name))
 
 
 def test_the_rescue_environment_of_windows(api, provider, servers):
@@ -304,9 +304,9 @@ def test_the_rescue_environment_of_windows(api, provider, servers):
     option = provider.choose("hw:2001", "windows")
     assert (provider.is_windows(option), provider.rescue_rank(option)) == (True, None)
     assert not provider.is_windows(provider.choose("hw:2001", "best"))
-    provider.switch("hw:2001", option, mark_of(provider, "hw:2001"))
+    provider.boot_into("hw:2001", option, mark_of(provider, "hw:2001"))
     until(lambda: servers["hw"].active is None)
-    provider.switch("hw:2001", OPTION, mark_of(provider, "hw:2001"))
+    provider.boot_into("hw:2001", OPTION, mark_of(provider, "hw:2001"))
     assert [call.args for call in api.log if call.method == "bootToRescueLayer"] == [("WINDOWS",), ()]
     with pytest.raises(BadInput, match="is a virtual guest, which SoftLayer's API boots into a rescue kernel of Linux") as told:
         provider.choose("vs:1001", "windows")
@@ -317,7 +317,7 @@ def test_the_rescue_environment_of_windows(api, provider, servers):
 def test_a_task_is_told_while_it_runs(provider, server, name):
     server.rescue_seconds = {"RESCUE_SETUP": 0.3}
     mark = mark_of(provider, name)
-    task = provider.switch(name, OPTION, mark)
+    task = provider.boot_into(name, OPTION, mark)
     assert (task.state, task.text) == ("running", "Rescue Rescue setup")
     assert provider.unfinished_tasks(name) == [task]
     assert provider.read_task(name, NO_TRANSACTION) == task._replace(id=NO_TRANSACTION)
@@ -328,7 +328,7 @@ def test_a_task_is_told_while_it_runs(provider, server, name):
 
 @pytest.mark.parametrize("fault", [*FAULTS, "permission", "not-found"])
 def test_a_task_that_cannot_be_read_is_no_evidence(hasty, api, provider, name, fault):
-    task = provider.switch(name, OPTION, mark_of(provider, name))
+    task = provider.boot_into(name, OPTION, mark_of(provider, name))
     api.faults.add("getObject", fault, every=1)
     found = provider.read_task(name, task.id)
     assert (found.id, found.state) == (task.id, "unknown")
@@ -338,12 +338,12 @@ def test_a_task_that_cannot_be_read_is_no_evidence(hasty, api, provider, name, f
 @pytest.mark.parametrize("acts", [True, False])
 @pytest.mark.parametrize("shown_after", [0.0, 0.05, 9.0])
 def test_a_lost_answer_is_no_second_rescue(api, provider, server, name, fault, acts, shown_after):
-    provider.switch(name, OPTION, mark_of(provider, name))
+    provider.boot_into(name, OPTION, mark_of(provider, name))
     until(lambda: server.active is None)
     mark = mark_of(provider, name)  # an older one is not taken for ours
     server.shown_after, server.rescue_seconds = shown_after, {"RESCUE_BOOT": 1.0}
     api.faults.add("RescueLayer", fault, acts=acts)
-    task = provider.switch(name, OPTION, mark)
+    task = provider.boot_into(name, OPTION, mark)
     assert server.rescues == 2
     assert task.id == (str(server.transactions[1].id) if shown_after < 9 else NO_TRANSACTION)
     until(lambda: boots(server) == ["rescue", "rescue"])
@@ -351,30 +351,30 @@ def test_a_lost_answer_is_no_second_rescue(api, provider, server, name, fault, a
 
 def test_a_rescue_that_died_is_found_again(provider, server, name):
     mark = mark_of(provider, name)
-    task = provider.switch(name, OPTION, mark)
-    assert provider.switch(name, OPTION, mark, asked_before=True).id == task.id
+    task = provider.boot_into(name, OPTION, mark)
+    assert provider.boot_into(name, OPTION, mark, may_be_repeat=True).id == task.id
     until(lambda: server.active is None)
-    assert provider.switch(name, OPTION, mark, asked_before=True).id == task.id
+    assert provider.boot_into(name, OPTION, mark, may_be_repeat=True).id == task.id
     assert server.rescues == 1
 
 
 def test_a_rescue_that_died_and_is_not_shown_yet(provider, server, name):
     mark = mark_of(provider, name)
     server.shown_after, server.rescue_seconds = 9.0, {"RESCUE_BOOT": 9.0}
-    provider.switch(name, OPTION, mark)
-    assert provider.switch(name, OPTION, mark, asked_before=True).id == NO_TRANSACTION
+    provider.boot_into(name, OPTION, mark)
+    assert provider.boot_into(name, OPTION, mark, may_be_repeat=True).id == NO_TRANSACTION
     assert server.rescues == 1
 
 
 def test_a_rescue_that_was_announced_but_not_asked_for_is_asked_for(provider, server, name):
-    provider.switch(name, OPTION, mark_of(provider, name), asked_before=True)
+    provider.boot_into(name, OPTION, mark_of(provider, name), may_be_repeat=True)
     assert server.rescues == 1
 
 
 def test_a_rescue_that_cannot_be_asked_for(hasty, api, provider, server, name):
     api.faults.add("RescueLayer", "500", every=1)
     with pytest.raises(ProviderError, match="RescueLayer of"):
-        provider.switch(name, OPTION, mark_of(provider, name))
+        provider.boot_into(name, OPTION, mark_of(provider, name))
     assert server.rescues == 0
 
 
@@ -382,7 +382,7 @@ def test_a_transaction_of_somebody_else(api, provider, server, name):
     mark = mark_of(provider, name)
     api.begin(server, "Port speed", {"PORT_CHANGE": 9.0})
     with pytest.raises(Busy, match=r"at work on .*: Port speed Port change") as caught:
-        provider.reboot_mark(name)
+        provider.reboot_baseline(name)
     assert caught.value.details == {"tasks": [str(server.active.id)]}
     for call in (provider.switch, lambda name, option, mark: provider.reboot_hard(name, mark)):
         with pytest.raises(Busy, match="There is currently an outstanding transaction for this server"):
@@ -394,7 +394,7 @@ def test_a_transaction_of_somebody_else(api, provider, server, name):
 def test_a_permission_that_lacks_is_named(api, provider, server, name, option, right):
     api.credential.permissions = set()
     with pytest.raises(NotAllowed, match="You do not have permission to this service") as caught:
-        provider.switch(name, option, mark_of(provider, name))
+        provider.boot_into(name, option, mark_of(provider, name))
     assert right in caught.value.todo
     assert len(writes(api)) == 1
 
@@ -402,7 +402,7 @@ def test_a_permission_that_lacks_is_named(api, provider, server, name, option, r
 def test_a_call_that_is_not_carried_out(provider, name, monkeypatch):
     monkeypatch.setattr(provider._client, "attempt", lambda *args, **more: {} if args[1].startswith("get") else False)
     with pytest.raises(ProviderError, match="did not carry out"):
-        provider.switch(name, OPTION, {"transaction": None, "commands": None, "at": 0})
+        provider.boot_into(name, OPTION, {"transaction": None, "commands": None, "at": 0})
 
 
 # Rebooting
@@ -426,10 +426,10 @@ def test_a_lost_answer_is_no_second_reboot_of_a_guest(api, provider, servers, fa
     api.faults.add("rebootDefault", fault, acts=acts)
     task = provider.reboot_hard("web1", mark)
     assert (task.id, task.state, guest.reboots) == (NOT_KNOWN, "unknown", int(acts))
-    assert provider.reboot_hard("web1", mark, asked_before=True).id == NOT_KNOWN
+    assert provider.reboot_hard("web1", mark, may_be_repeat=True).id == NOT_KNOWN
     assert len(writes(api)) == 1
     late = {**mark, "at": mark["at"] - 600}
-    assert provider.reboot_hard("web1", late, asked_before=True).id == NO_TRANSACTION
+    assert provider.reboot_hard("web1", late, may_be_repeat=True).id == NO_TRANSACTION
     assert guest.reboots == 1 + acts
 
 
@@ -455,12 +455,12 @@ def test_a_call_that_never_left_is_made_again(api, provider, servers, monkeypatc
 def test_a_reboot_of_hardware_that_died_is_found_again(provider, servers):
     mark = mark_of(provider, "db1")
     provider.reboot_hard("db1", mark)
-    assert provider.reboot_hard("db1", mark, asked_before=True).id == NO_TRANSACTION
+    assert provider.reboot_hard("db1", mark, may_be_repeat=True).id == NO_TRANSACTION
     assert servers["hw"].reboots == 1
 
 
 def test_a_reboot_of_hardware_that_was_announced_but_not_asked_for_is_asked_for(provider, servers):
-    provider.reboot_hard("db1", mark_of(provider, "db1"), asked_before=True)
+    provider.reboot_hard("db1", mark_of(provider, "db1"), may_be_repeat=True)
     assert servers["hw"].reboots == 1
 
 
@@ -473,16 +473,16 @@ def test_a_reboot_of_hardware_that_tells_no_commands(api, provider, servers):
     assert servers["hw"].reboots == 1
 
 
-@pytest.mark.parametrize("asked_before", [True, False])
-def test_hardware_that_was_rebooted_a_while_ago(provider, servers, asked_before):
+@pytest.mark.parametrize("may_be_repeat", [True, False])
+def test_hardware_that_was_rebooted_a_while_ago(provider, servers, may_be_repeat):
     provider.reboot_hard("db1", mark_of(provider, "db1"))
     with pytest.raises(Busy, match="20 minutes must pass between two reboots of hardware") as caught:
-        provider.reboot_hard("db1", mark_of(provider, "db1"), asked_before)
+        provider.reboot_hard("db1", mark_of(provider, "db1"), may_be_repeat)
     assert caught.value.todo.startswith("Run this again in 20 min.")
     command = servers["hw"].commands[0]
     command["createDate"] = time.strftime("%Y-%m-%dT%H:%M:%S-06:00", time.gmtime(time.time() - 6 * 3600 - 700))
     with pytest.raises(Busy) as caught:
-        provider.reboot_hard("db1", mark_of(provider, "db1"), asked_before)
+        provider.reboot_hard("db1", mark_of(provider, "db1"), may_be_repeat)
     assert caught.value.todo.startswith("Run this again in 9 min.")
     assert servers["hw"].reboots == 1
 
@@ -491,14 +491,14 @@ def test_a_rescue_of_hardware_that_was_rebooted_a_while_ago(provider, servers):
     servers["hw"].rescue_refuses = True
     provider.reboot_hard("db1", mark_of(provider, "db1"))
     with pytest.raises(Busy, match="20 minutes"):
-        provider.switch("db1", OPTION, mark_of(provider, "db1"))
+        provider.boot_into("db1", OPTION, mark_of(provider, "db1"))
 
 
 def test_a_reboot_that_makes_a_transaction(api, provider, server, name):
     """Nobody knows of one; where there is one after all, it tells."""
     mark = mark_of(provider, name)
     transaction = api.begin(server, "Reboot", {"REBOOT": 0.05})
-    assert provider.reboot_hard(name, mark, asked_before=True).id == str(transaction.id)
+    assert provider.reboot_hard(name, mark, may_be_repeat=True).id == str(transaction.id)
     assert server.reboots == 0
 
 
@@ -510,7 +510,7 @@ def test_the_client_repeats_nothing_by_itself(provider):
 
 
 def test_the_password_that_the_portal_shows(provider, server, name):
-    assert provider.credentials_mark(name) is None
+    assert provider.credentials_baseline(name) is None
     found = provider.read_credentials(name, None)
     assert (found.user, found.password) == ("root", server.password)
     server.user = "Administrator"
@@ -522,13 +522,13 @@ def test_no_password_is_told_before_anything_goes_down(api, provider, server, na
     setattr(server, what, {"password": None, "user": "somebody"}[what])
     assert provider.read_credentials(name, None) is None
     with pytest.raises(NotFound, match="no password of root"):
-        provider.credentials_mark(name)
+        provider.credentials_baseline(name)
     assert writes(api) == []
 
 
 def test_nothing_but_the_log_in_asks_for_passwords(api, provider, server, name):
     provider.read_server(name)
-    provider.read_task(name, provider.switch(name, OPTION, mark_of(provider, name)).id)
+    provider.read_task(name, provider.boot_into(name, OPTION, mark_of(provider, name)).id)
     provider.list_servers()
     assert api.log and not any("assword" in (call.mask or "") for call in api.log)
 
@@ -637,7 +637,7 @@ def session(api, server, name, machine, transport, monkeypatch, tmp_path):
                              "private_key_file": str(machine.user_key), "installed_address": "127.0.0.1", "installed_login": login,
                              "installed_host_keys": (machine.installed.host_key,), "soft_timeout": 10.0, "boot_timeout": 10.0,
                              "wait_timeout": 20.0, **more})
-        folder = _record.Folder(str(tmp_path / "sessions"), "softlayer", name)
+        folder = _record.SessionStore(str(tmp_path / "sessions"), "softlayer", name)
         return _session.Session(SoftLayerProvider(params(api, transport)), options, folder, lines.append)
 
     make.lines = lines
@@ -667,10 +667,10 @@ def test_a_session_whose_call_died(api, server, machine, session, monkeypatch):
         real(*args, **more)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SoftLayerProvider, "switch", dies)
+    monkeypatch.setattr(SoftLayerProvider, "boot_into", dies)
     with pytest.raises(KeyboardInterrupt):
         session().enter()
-    monkeypatch.setattr(SoftLayerProvider, "switch", real)
+    monkeypatch.setattr(SoftLayerProvider, "boot_into", real)
     found = session().enter()
     assert (found["running"], server.rescues, machine.system) == ("rescue", 1, "rescue")
 
