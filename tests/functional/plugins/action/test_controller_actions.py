@@ -192,7 +192,7 @@ def test_on_the_controller_it_acts_for_the_host_at_hand(ansible):
 
 def test_bad_input_changes_nothing(ansible, api):
     cases = [({"state": "sideways"}, "present, absent"), ({"stat": "present"}, "stat"), ({"provider": "acme"}, "ovh_dedicated"),
-             ({"wait_timeout": "soon"}, "wait_timeout"), ({"public_key": "nonsense"}, "no public key"),
+             ({"wait_timeout": "soon"}, "wait_timeout"), ({"public_key": "nonsense"}, "not an SSH public key"),
              ({"rescue": "rescue99"}, "rescue12-customer"),
              ({"ovh_endpoint": "ovh-moon"}, "OVH has no endpoint 'ovh-moon'. "), ({"ovh_endpoint": "ovh-moon"}, "ovh-eu, ovh-us")]
     results = ansible.tasks(*(("rescue_mode", options, {}) for options, words in cases))
