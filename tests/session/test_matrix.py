@@ -6,7 +6,8 @@
 
 As tests/functional/…/_session/test_matrix.py has it for a key, but on boxes, for it is a real sshd that asks for the password; so in real
 time, with all cells of a run at once. Each call is one cell by its name, where an entering by key does not make it, or makes none else.
-`./dev test matrix` runs all of it (LIFEBOAT_MATRIX=all); another run has a few of the failures, each once, over lists in step.
+`./dev test matrix` runs all of it (LIFEBOAT_MATRIX=all); another run has a few of the failures, each once. None of these calls
+lists what may be late.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ import pytest
 from lifeboat_lab import failing
 from lifeboat_lab.ovh_api import MINIMUM_RULES
 from lifeboat_lab.server import Rescue
-from lifeboat_lab.unkind import Mixture, Unkind
+from lifeboat_lab.unkind import Mixture
 
 from .cells import Bench, Cell
 
 IS_WHOLE = os.environ.get("LIFEBOAT_MATRIX") == "all"
-LATE = 3.0
 # So many calls in a row are to be enough.
 MOST_CALLS = 4
 AT_A_TIME = 48
@@ -43,10 +43,9 @@ SECRET = ("POST", "/dedicated/server/*/authenticationSecret")
 class PasswordCell(Cell):
     """A server whose rescue system takes a password alone. login: another one than by password."""
 
-    def __init__(self, way, bench, number, lag=0.0, login="password"):
+    def __init__(self, way, bench, number, login="password"):
         self.way, self.login = way, login
         super().__init__(Mixture(WAYS[way][0], "enter", {}), bench, number)
-        self.unkind = Unkind(list_lag=lag)
         if way == "mail":
             self.server.mail.custom_hidden = False
 
@@ -82,7 +81,6 @@ class PasswordCell(Cell):
 
     def run(self, fault):
         """There and back, while a call of the way in fails. The code of the failure, or "ok"."""
-        self.be(self.unkind)
         answer = self.ask("present", fault)
         first = answer["result"]
         failure = first.get("failure") or {}
@@ -104,10 +102,10 @@ class PasswordCell(Cell):
         return failure.get("code", "ok")
 
 
-def run_one(bench, numbers, way, lag=0.0, fault=None, login="password"):
+def run_one(bench, numbers, way, fault=None, login="password"):
     """One cell; of one without a fault, its sites."""
     with bench.room(WAYS[way][0]):
-        cell = PasswordCell(way, bench, next(numbers), lag, login)
+        cell = PasswordCell(way, bench, next(numbers), login)
         try:
             return cell.run(fault) if fault else cell.clean()
         finally:
@@ -116,9 +114,9 @@ def run_one(bench, numbers, way, lag=0.0, fault=None, login="password"):
 
 def cells():
     """What each test is about, for those that this run has."""
-    for way, kind, for_good, lag in itertools.product(WAYS, failing.KINDS, (False, True), (0.0, LATE)):
-        if IS_WHOLE or (kind in SOME and not for_good and not lag):
-            yield way, kind, for_good, lag
+    for way, kind, for_good in itertools.product(WAYS, failing.KINDS, (False, True)):
+        if IS_WHOLE or (kind in SOME and not for_good):
+            yield way, kind, for_good
 
 
 def sites_of(found, by_key):
@@ -133,7 +131,7 @@ def ended(request, tmp_path_factory):
     bench = Bench(tmp_path_factory.mktemp("matrix"))
     rules = [rule for rule in (*MINIMUM_RULES, ("GET", "/dedicated/server"), ("GET", "/auth/currentCredential")) if rule != SECRET]
     bench.by_mail = {f"ovh_{name}": value for name, value in bench.ovh.add_credential(rules).client_arguments().items()}
-    wanted = [tuple(item.callspec.params[name] for name in ("way", "kind", "for_good", "lag"))
+    wanted = [tuple(item.callspec.params[name] for name in ("way", "kind", "for_good"))
               for item in request.session.items if item.path == request.path]
     numbers = itertools.count(1)
     with bench.stack, concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
@@ -142,15 +140,15 @@ def ended(request, tmp_path_factory):
         by_password, by_key = ({way: run(way, login=login) for way in ways} for login in ("password", "key"))
         sites = {way: sites_of(by_password[way].result(), by_key[way].result()) for way in ways}
         done = {}
-        for way, kind, for_good, lag in wanted:
+        for way, kind, for_good in wanted:
             faults = [(call, {"site": number, "kind": kind, "for_good": for_good}) for number, call in sites[way]]
-            done[way, kind, for_good, lag] = [(call, run(way, lag, fault)) for call, fault in faults]
+            done[way, kind, for_good] = [(call, run(way, fault)) for call, fault in faults]
         yield done
 
 
-@pytest.mark.parametrize(("way", "kind", "for_good", "lag"), list(cells()))
-def test_each_call_fails(ended, way, kind, for_good, lag):
-    done = ended[way, kind, for_good, lag]
+@pytest.mark.parametrize(("way", "kind", "for_good"), list(cells()))
+def test_each_call_fails(ended, way, kind, for_good):
+    done = ended[way, kind, for_good]
     concurrent.futures.wait([future for _call, future in done])
     bad = [f"{call}: {future.exception()}" for call, future in done if future.exception()]
     assert not bad, "\n".join(bad)
