@@ -131,7 +131,7 @@ def test_nova_ended_the_rescue_and_the_installed_system_lets_nobody_in(nova, web
 
 def test_nova_ended_the_rescue_while_it_was_waited_for(nova, web1, machine, session, monkeypatch):
     """Nobody is kept waiting for what will not come."""
-    real = OpenStack.switch
+    real = OpenStack.boot_into
 
     def ended_at_once(self, *args, **more):
         task = real(self, *args, **more)

@@ -384,7 +384,7 @@ def test_a_transaction_of_somebody_else(api, provider, server, name):
     with pytest.raises(Busy, match=r"at work on .*: Port speed Port change") as caught:
         provider.reboot_baseline(name)
     assert caught.value.details == {"tasks": [str(server.active.id)]}
-    for call in (provider.switch, lambda name, option, mark: provider.reboot_hard(name, mark)):
+    for call in (provider.boot_into, lambda name, option, mark: provider.reboot_hard(name, mark)):
         with pytest.raises(Busy, match="There is currently an outstanding transaction for this server"):
             call(name, OPTION, mark)
     assert (server.rescues, server.reboots) == (0, 0)
@@ -661,7 +661,7 @@ def test_a_session_there_and_back(api, server, machine, session, method):
 
 def test_a_session_whose_call_died(api, server, machine, session, monkeypatch):
     """It asked for the rescue and died before it could write down the task."""
-    real = SoftLayerProvider.switch
+    real = SoftLayerProvider.boot_into
 
     def dies(*args, **more):
         real(*args, **more)
