@@ -388,7 +388,7 @@ def test_credentials_that_are_wrong(api, wrong):
     assert not any(secret in str(caught.value) for secret in api.sensitive())
 
 
-@pytest.mark.parametrize(("injected", "words"), [
+@pytest.mark.parametrize(("given", "words"), [
     ({}, "ovh_endpoint"),
     ({"ovh_endpoint": "ovh-moon"}, "ovh-eu"),
     ({"ovh_endpoint": "ovh-eu"}, "ovh_application_key"),
