@@ -343,7 +343,7 @@ def test_a_put_that_shows_no_task_is_followed_by_its_mode(api, provider, vps, re
 @pytest.mark.parametrize("second", ["conflict", "task"])
 def test_another_task_is_waited_for(api, provider, vps, rescue, disk, second):
     """Leaving before entering has ended: the mode that shows is right, and will be wrong."""
-    vps.second_task, vps.task_seconds["doing"] = second, 0.2
+    vps.second_task, vps.task_seconds["doing"] = second, 1.0
     provider.boot_into(NAME, rescue, mark_of(provider))
     mark = mark_of(provider)
     assert mark["mode"] == "local"
