@@ -14,6 +14,7 @@ from .._providers._base import BootOption, Refused, Server
 from . import _access, _decide, _in_use, _observe, _reboot, _record, _result, _settings
 from ._evidence import INSTALLED, RESCUE, Observation
 from ._record import Record
+from ._words import NAMES
 
 if t.TYPE_CHECKING:
     from ._context import Context
@@ -64,7 +65,7 @@ def _carry_out(ctx: Context, record: Record, server: Server, look: Observation, 
         ctx.save(record, _record.RESTORING)
     server, may_pass = _restored(ctx, record, server)
     if may_pass and not record.failed_to_restore:
-        raise _not_yet_restored(ctx, record, server)
+        raise _not_yet_restored(ctx, record, server, look)
     ctx.folder.clear()
     result = _result.make(ctx, server, None, look, _observe.boot_option(ctx, server, None), changed=True, before=before,
                           after=server.settings)
@@ -87,7 +88,7 @@ def _record_of_another(ctx: Context, server: Server, look: Observation) -> Recor
     return record
 
 
-def _not_yet_restored(ctx: Context, record: Record, server: Server) -> ProviderError:
+def _not_yet_restored(ctx: Context, record: Record, server: Server, look: Observation) -> ProviderError:
     """Settings that are not restored, for a reason that may pass. The next call that finds the installed system tries it once more, and
     ends the session in any case. The phase stays: what was requested by then has happened, and is not requested again.
     """
@@ -98,7 +99,7 @@ def _not_yet_restored(ctx: Context, record: Record, server: Server) -> ProviderE
                       for name, value in left.items() if name in record.before)
     return ProviderError(
         f"The provider did not restore {', '.join(left)} of {server.name}.",
-        state=" ".join(filter(None, ("The installed system runs.", values, "The session stays open for that."))),
+        state=" ".join(filter(None, (f"{NAMES[look.system].capitalize()} runs.", values, "The session stays open for that."))),
         todo="Run this again. If it is not restored then either, that call says so and ends the session.")
 
 
