@@ -194,7 +194,7 @@ class Rebooting:
             logged_in=bool(look and look.client), task=self.request.task_state if reboot.method == "hard" else "",
             seconds=self.clock.monotonic() - self.request.since, patience=patience, more=more,
             lacks_password=self._lacks_password(), denied=self.ctx.provider.denied_words() is not None,
-            any_boot=self.any_boot, soft_only=soft_only, force=force, alone=self.request.is_alone)
+            any_boot=self.any_boot, soft_only=soft_only, force=force, alone=not reboot.has_rivals)
 
     def _lacks_password(self) -> bool:
         return self.goal == RESCUE and self.ctx.by_password and not self.has_password

@@ -186,11 +186,6 @@ class Request:
         return provider.boot_into(name, self.option, mark, may_be_repeat=again, password=password)
 
     @property
-    def is_alone(self) -> bool:
-        """Whether what answers, if it is up anew, can but come of this request: nothing else was asked for."""
-        return not self.reboot.has_rivals
-
-    @property
     def is_open(self) -> bool:
         """Whether the provider is still to do it, or at work on it."""
         return self.reboot.method == "hard" and self.task_state in OPEN

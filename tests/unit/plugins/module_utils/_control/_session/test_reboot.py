@@ -261,7 +261,7 @@ class Connection:
 
 
 class Port:
-    """The server's SSH port, as a SshObserver sees it."""
+    """The server's SSH port, as an SshObserver sees it."""
 
     address, port, heard, is_refused = "192.0.2.1", 22, "nothing", False
 
