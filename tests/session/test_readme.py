@@ -18,7 +18,7 @@ import pytest
 from lifeboat_lab.box import Systems
 from lifeboat_lab.world import REPOSITORY, Host, World, result_of
 
-from .person import ACCOUNTS, Person
+from lifeboat_lab.person import ACCOUNTS, Person
 
 
 def _lines(heading: str) -> list[str]:
