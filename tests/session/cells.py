@@ -366,7 +366,7 @@ class Cell:
             self.go("absent", "installed")
             record = remembered.result()[0]
         record["reboot"]["asked_at"] -= 300
-        record["reboot"]["mark"]["at"] -= 300
+        record["reboot"]["baseline"]["at"] -= 300
         path.parent.mkdir(mode=0o700)
         path.write_text(json.dumps(record))
         result, _reboots = self.call(state="absent")

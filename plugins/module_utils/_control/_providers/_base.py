@@ -172,14 +172,14 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def reboot_baseline(self, name: str, known: t.Sequence[str] = ()) -> t.Any:
-        """A mark taken before a reboot is asked for, by which reboot_hard() knows its own. JSON data.
+        """A baseline taken before a reboot is requested, by which reboot_hard() knows its own. JSON data.
 
         known: ids of jobs from before, which a list that lags may not show yet.
         """
 
     @abc.abstractmethod
-    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
-        """Reboot, at most once since the mark was taken, whatever the network does meanwhile.
+    def reboot_hard(self, name: str, baseline: t.Any, may_be_repeat: bool = False) -> Task:
+        """Reboot, at most once since the baseline was taken, whatever the network does meanwhile.
 
         may_be_repeat: this may be a repetition, by a caller that died; look for the job of the first time first.
         """
@@ -222,8 +222,8 @@ class Provider(abc.ABC):
         if changes:
             raise BadInput(f"{self.facts.name} has no settings that could be changed: {', '.join(sorted(changes))}.")
 
-    def boot_into(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
-        """Have a boot option run: set it and reboot in one, at most once since the mark was taken.
+    def boot_into(self, name: str, option: BootOption, baseline: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
+        """Have a boot option run: set it and reboot in one, at most once since the baseline was taken.
 
         Only where `facts.reboot` is not `separate`; where it is, the session takes the two steps itself.
         may_be_repeat: as for reboot_hard(). password: root's, where `facts.credentials` has `injected`.
@@ -238,11 +238,11 @@ class Provider(abc.ABC):
         """Raise NotAllowed where the credentials cannot do what a session needs. Default: nothing can be told."""
 
     def credentials_baseline(self, name: str) -> t.Any:
-        """A mark taken before the reboot; read_credentials() accepts nothing older. JSON data."""
+        """A baseline taken before the reboot; read_credentials() accepts nothing older. JSON data."""
         return None
 
-    def read_credentials(self, name: str, mark: t.Any) -> Credentials | None:
-        """The rescue system's log-in, or None while there is none newer than the mark."""
+    def read_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
+        """The rescue system's log-in, or None while there is none newer than the baseline."""
         raise LifeboatError(f"{self.facts.name} gives no password for its rescue system.", todo="Use an SSH key.")
 
     def rescued(self, name: str) -> Origin:

@@ -104,29 +104,29 @@ def credentials(ctx: Context, record: Record) -> Credentials | None:
     return ctx.provider.read_credentials(record.server, record.credentials_baseline)
 
 
-def look_with(ctx: Context, address: str, port: int, look: Observation, found: Credentials) -> Observation | None:
+def observe_with(ctx: Context, address: str, port: int, observation: Observation, found: Credentials) -> Observation | None:
     """Log in by a password, only to the very host that was just seen; None where it does not let us in."""
     logins = [(Login(found.user, password=found.password), False)]
-    with SshObserver(address, port, KnownHostKeys(pinned=look.host_key), logins, clock=ctx.clock,
+    with SshObserver(address, port, KnownHostKeys(pinned=observation.host_key), logins, clock=ctx.clock,
                      proxy_command=ctx.options.proxy_command) as watch:
-        again = watch.look(watch.timeout)
-    if again is None or again.client is None or again.host_key != look.host_key:
+        again = watch.poll(watch.timeout)
+    if again is None or again.client is None or again.host_key != observation.host_key:
         return None
     return again
 
 
-def look_by_known_password(ctx: Context, server: Server, look: Observation) -> Observation:
+def observe_by_known_password(ctx: Context, server: Server, observation: Observation) -> Observation:
     """Who answers, by the password that the provider shows all the time, where nothing else lets us in.
 
     It lets in to the rescue system as to the installed one, so it tells whether somebody else has put the server into rescue.
     """
-    if look.system != UNKNOWN or look.host_key is None or "known" not in ctx.provider.facts.credentials or ctx.no_ssh:
-        return look
+    if observation.system != UNKNOWN or observation.host_key is None or "known" not in ctx.provider.facts.credentials or ctx.no_ssh:
+        return observation
     found = ctx.provider.read_credentials(server.name, None)
-    again = found and look_with(ctx, ctx.options.address or server.address, ctx.options.rescue_port, look, found)
+    again = found and observe_with(ctx, ctx.options.address or server.address, ctx.options.rescue_port, observation, found)
     if not again:
-        return look
-    system, reason = KnownHostKeys().classify(look.host_key, again.evidence, own_key=False)
+        return observation
+    system, reason = KnownHostKeys().classify(observation.host_key, again.evidence, own_key=False)
     return again._replace(system=system, reason=reason, by_password=True)
 
 

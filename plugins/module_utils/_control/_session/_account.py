@@ -45,7 +45,7 @@ def survey(make_provider: t.Callable[[], Provider], make_session: t.Callable[[Pr
         except LifeboatError as exc:
             return exc
 
-    def look(name: str, asking: Future[Asked | LifeboatError]) -> tuple[Server, BootOption | None, Observation] | LifeboatError:
+    def observe(name: str, asking: Future[Asked | LifeboatError]) -> tuple[Server, BootOption | None, Observation] | LifeboatError:
         asked = asking.result()
         if isinstance(asked, LifeboatError):
             return asked
@@ -68,5 +68,5 @@ def survey(make_provider: t.Callable[[], Provider], make_session: t.Callable[[Pr
     with ThreadPoolExecutor(min(MOST_CALLS, len(servers))) as calls, ThreadPoolExecutor(min(MOST_LOOKS, len(servers))) as looks:
         # A pool takes its jobs in the order in which they came, so what one of them waits for is under way or done.
         asking = {name: calls.submit(ask, name) for name in servers}
-        looking = {name: looks.submit(look, name, asking[name]) for name in servers}
+        looking = {name: looks.submit(observe, name, asking[name]) for name in servers}
         return list(calls.map(tell, servers, looking.values()))

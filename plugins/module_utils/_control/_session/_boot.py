@@ -47,28 +47,28 @@ def netboot(ctx: Context, wanted: str) -> dict[str, t.Any]:
 def plain_reboot(ctx: Context) -> dict[str, t.Any]:
     """Reboot into whatever is set to boot next."""
     record = ctx.folder.load()
-    server, look = _observe.observe(ctx, record)
+    server, observation = _observe.observe(ctx, record)
     option = _observe.boot_option(ctx, server, record)
     # Out of the session it is no step of it, so nothing of it is to be in its record.
     work = dataclasses.replace(record) if record else _observe.empty_record(ctx, server)
-    if look.system == RESCUE:
-        _in_use.refuse_dirty(ctx, work, look)
-    elif record and record.phase == _record.RESCUE and look.system == UNKNOWN and not ctx.options.force:
-        raise _words.silent(ctx, server, look)
+    if observation.system == RESCUE:
+        _in_use.refuse_dirty(ctx, work, observation)
+    elif record and record.phase == _record.RESCUE and observation.system == UNKNOWN and not ctx.options.force:
+        raise _words.silent(ctx, server, observation)
     if option is not None and option.kind == _base.POWEROFF:
         raise BadInput(f"{server.name} is set to power off at its next boot.", state="Nothing was rebooted.",
                        todo="Set another boot option with the module netboot first.")
     goal = RESCUE if _observe.is_armed(option) else INSTALLED
     if ctx.check_mode:
-        return _result.make(ctx, server, record, look, option, changed=True)
+        return _result.make(ctx, server, record, observation, option, changed=True)
     # Within a session it is one of its steps. Otherwise nothing is to be remembered of it.
     ctx.remember = record is not None and goal == RESCUE
     work.reboot = None
     work.tasks = []
-    look = _reboot.reboot(ctx, work, goal, look, any_boot=record is None or goal == INSTALLED)
+    observation = _reboot.reboot(ctx, work, goal, observation, any_boot=record is None or goal == INSTALLED)
     if ctx.remember:
-        _enter.settle(ctx, work, look)
-    result = _result.make(ctx, server, work if ctx.remember else record, look, option, changed=True)
+        _enter.settle(ctx, work, observation)
+    result = _result.make(ctx, server, work if ctx.remember else record, observation, option, changed=True)
     result["fresh"] = True
     result["tasks"] = work.tasks
     result.update(_words.session_words(work if ctx.remember else record))

@@ -29,43 +29,43 @@ BUSY_SECONDS = 30.0
 def enter(ctx: Context, has_waited: bool = False) -> dict[str, t.Any]:
     """Have the rescue system run, and be able to log in to it. has_waited: for other work of the provider, which has ended."""
     record = ctx.folder.load()
-    server, look = _observe.observe(ctx, record)
-    record = _observe.adopted(ctx, record, server, look)
+    server, observation = _observe.observe(ctx, record)
+    record = _observe.adopted(ctx, record, server, observation)
     if record is None and not ctx.options.force:
-        look = _access.look_by_known_password(ctx, server, look)
+        observation = _access.observe_by_known_password(ctx, server, observation)
     option = _observe.boot_option(ctx, server, record)
-    step = _decide.entering(_now(ctx, record, server, look, option))
+    step = _decide.entering(_now(ctx, record, server, observation, option))
     if step == _decide.TAKE_OVER:
-        return _take_over(ctx, server, look, option)
+        return _take_over(ctx, server, observation, option)
     if step == _decide.OTHERS:
         raise Busy(f"{server.name} is set to boot {option.name if option else 'a rescue system'}, and what runs there does not let us in "
-                   f"({look.refused or look.reason}): it may be in rescue for somebody else.", state="Nothing was changed.",
+                   f"({observation.refused or observation.reason}): it may be in rescue for somebody else.", state="Nothing was changed.",
                    todo="Continue where that was begun, or with its key (private_key_file). If the key is lost, "
                         f"{ctx.options.by_force} takes the server over, by one reboot more; what is mounted there, and not written, "
                         "is lost.")
     if record is not None:
         if step == _decide.STAY:
-            return _stay(ctx, record, server, look)
+            return _stay(ctx, record, server, observation)
         if step == _decide.STAY_UNSEEN:
-            return _result.make(ctx, server, record, look, option, changed=False)
+            return _result.make(ctx, server, record, observation, option, changed=False)
         if step == _decide.SILENT:
-            raise _words.silent(ctx, server, look)
-    return _boot(ctx, record, server, look, has_waited)
+            raise _words.silent(ctx, server, observation)
+    return _boot(ctx, record, server, observation, has_waited)
 
 
-def _now(ctx: Context, record: Record | None, server: Server, look: Observation, option: BootOption | None) -> _decide.Now:
-    fresh = _observe.is_fresh(ctx, record, look)
+def _now(ctx: Context, record: Record | None, server: Server, observation: Observation, option: BootOption | None) -> _decide.Now:
+    fresh = _observe.is_fresh(ctx, record, observation)
     queued = record is not None and record.phase == _record.REBOOTING and bool(fresh) and _request.is_to_come(ctx, record)
     ours = BootOption(**record.boot) if record and record.boot else None
     return _decide.Now(
-        phase=record.phase if record else "", system=look.system, logged_in=look.client is not None,
+        phase=record.phase if record else "", system=observation.system, logged_in=observation.client is not None,
         armed=_observe.is_armed(option), is_ours=server.boot in (None, ours.id if ours else None), fresh=fresh, queued=queued,
-        familiar=look.host_key is not None and look.host_key in _observe.known_keys(ctx, None).familiar,
+        familiar=observation.host_key is not None and observation.host_key in _observe.known_keys(ctx, None).familiar,
         no_ssh=bool(record and record.no_ssh and (ctx.no_ssh or (ours and ctx.provider.is_windows(ours)))),
-        separate=ctx.is_separate, force=ctx.options.force, answers=look.host_key is not None)
+        separate=ctx.is_separate, force=ctx.options.force, answers=observation.host_key is not None)
 
 
-def _boot(ctx: Context, record: Record | None, server: Server, look: Observation, has_waited: bool) -> dict[str, t.Any]:
+def _boot(ctx: Context, record: Record | None, server: Server, observation: Observation, has_waited: bool) -> dict[str, t.Any]:
     """Set the rescue system to boot next, and reboot."""
     going_on = record is not None and record.phase in (_record.ARMING, _record.REBOOTING)
     option = _chosen(ctx, server)
@@ -74,7 +74,7 @@ def _boot(ctx: Context, record: Record | None, server: Server, look: Observation
         if _was_at_work(ctx, server, may_wait=not has_waited):
             # It may have been put into rescue meanwhile.
             return enter(ctx, has_waited=True)
-    seen = _host_key_seen(ctx, server, look) if record is None else None
+    seen = _host_key_seen(ctx, server, observation) if record is None else None
     record = _new_record(ctx, record, server)
     record.host_key_seen = record.host_key_seen or seen
     wanted = _wanted_settings(ctx, record, server, option)
@@ -88,9 +88,9 @@ def _boot(ctx: Context, record: Record | None, server: Server, look: Observation
         was = _observe.boot_option(ctx, server, record)
         before["boot"], after["boot"] = was.name if was else None, option.name
     if ctx.check_mode:
-        return _result.make(ctx, server, record if going_on else None, look, option, changed=True, before=before, after=after)
-    if look.system == RESCUE and record.reboot is None:
-        _in_use.refuse_dirty(ctx, record, look)
+        return _result.make(ctx, server, record if going_on else None, observation, option, changed=True, before=before, after=after)
+    if observation.system == RESCUE and record.reboot is None:
+        _in_use.refuse_dirty(ctx, record, observation)
     record.armed = {**record.armed, **wanted}
     if not ctx.is_separate:
         _announce(ctx, record, server, option)
@@ -99,11 +99,11 @@ def _boot(ctx: Context, record: Record | None, server: Server, look: Observation
     record.boot = option.as_result()
     record.no_ssh = ctx.no_ssh
     ctx.mark("armed")
-    look = _reboot.reboot(ctx, record, RESCUE, look, option=None if ctx.is_separate else option)
-    settle(ctx, record, look)
+    observation = _reboot.reboot(ctx, record, RESCUE, observation, option=None if ctx.is_separate else option)
+    settle(ctx, record, observation)
     server = Server(server.name, server.address, option.id, {**server.settings, **wanted})
     told = option if ctx.provider.facts.tells_armed else None
-    result = _result.make(ctx, server, record, look, told, changed=True, before=before, after=after)
+    result = _result.make(ctx, server, record, observation, told, changed=True, before=before, after=after)
     result["console_url"] = _words.console_url(ctx, server.name)
     return result
 
@@ -120,7 +120,7 @@ def _chosen(ctx: Context, server: Server) -> BootOption:
     return option
 
 
-def _stay(ctx: Context, record: Record, server: Server, look: Observation) -> dict[str, t.Any]:
+def _stay(ctx: Context, record: Record, server: Server, observation: Observation) -> dict[str, t.Any]:
     """Already there: remember that, and arm again where somebody set something else to boot next. No reboot."""
     changed = record.phase != _record.RESCUE or record.adopted
     record.adopted = False
@@ -132,32 +132,32 @@ def _stay(ctx: Context, record: Record, server: Server, look: Observation) -> di
     after = {**server.settings, **changes}
     if not ctx.check_mode:
         if changed:
-            settle(ctx, record, look)
+            settle(ctx, record, observation)
         else:
-            changed = _observe.pin(ctx, record, look)
+            changed = _observe.pin(ctx, record, observation)
         if changes and option and _settings.write_and_read(ctx, server.name, changes, changes).boot != option.id:
             raise WrongSystem(f"The provider accepted the boot option {option.name} for {server.name}, but it is not set.",
                               state="The rescue system runs; nothing was rebooted.", todo="Run this again.")
-    return _result.make(ctx, server, record, look, option, changed=changed or bool(changes), before=server.settings, after=after)
+    return _result.make(ctx, server, record, observation, option, changed=changed or bool(changes), before=server.settings, after=after)
 
 
-def _take_over(ctx: Context, server: Server, look: Observation, option: BootOption | None) -> dict[str, t.Any]:
+def _take_over(ctx: Context, server: Server, observation: Observation, option: BootOption | None) -> dict[str, t.Any]:
     """Somebody else put it in rescue, and we can log in: that is what was asked for. No reboot, no write at the provider."""
     record = _observe.empty_record(ctx, server)
     record.before = ctx.provider.restorable_settings(server)
-    record.user = look.user or record.user
+    record.user = observation.user or record.user
     record.key_file = ctx.options.private_key_file
     own = ctx.options.installed_login
-    if record.key_file is None and own and own.key_file and own.user == look.user and _access.is_usable(own.key_file):
+    if record.key_file is None and own and own.key_file and own.user == observation.user and _access.is_usable(own.key_file):
         record.key_file = own.key_file
-    if record.key_file is None and look.by_password and look.client and not ctx.check_mode:
-        look.client.plant_key(_access.public_key(ctx, record))
+    if record.key_file is None and observation.by_password and observation.client and not ctx.check_mode:
+        observation.client.plant_key(_access.public_key(ctx, record))
     record.boot = option.as_result() if option and option.kind == _base.RESCUE else None
-    record.found = _result.found_by(ctx, server, look)
+    record.found = _result.found_by(ctx, server, observation)
     ctx.say("found", f"the rescue system runs already, since {record.found['since']}; somebody else booted it")
     if not ctx.check_mode:
-        settle(ctx, record, look)
-    return _result.make(ctx, server, record, look, option, changed=True, before=server.settings, after=server.settings)
+        settle(ctx, record, observation)
+    return _result.make(ctx, server, record, observation, option, changed=True, before=server.settings, after=server.settings)
 
 
 def _refuse_other_session(ctx: Context, server: Server, record: Record | None) -> None:
@@ -188,12 +188,12 @@ def _was_at_work(ctx: Context, server: Server, may_wait: bool) -> bool:
     return bool(wait.until(lambda: None if ctx.provider.unfinished_tasks(server.name) else True, lambda: busy))
 
 
-def _host_key_seen(ctx: Context, server: Server, look: Observation) -> str | None:
+def _host_key_seen(ctx: Context, server: Server, observation: Observation) -> str | None:
     """The host key of the installed system, if that is what answers before anything was done."""
-    if look.host_key is None or look.system == RESCUE:
+    if observation.host_key is None or observation.system == RESCUE:
         return None
-    is_own = look.system == INSTALLED or _observe.is_armed(_observe.boot_option(ctx, server, None)) is False
-    return look.host_key.line if is_own else None
+    is_own = observation.system == INSTALLED or _observe.is_armed(_observe.boot_option(ctx, server, None)) is False
+    return observation.host_key.line if is_own else None
 
 
 def _new_record(ctx: Context, old: Record | None, server: Server) -> Record:
@@ -252,13 +252,13 @@ def _arm(ctx: Context, record: Record, server: Server, option: BootOption, chang
                           state=f"{option.name} is set to boot next; nothing was rebooted.", todo="Run this again.")
 
 
-def settle(ctx: Context, record: Record, look: Observation) -> None:
+def settle(ctx: Context, record: Record, observation: Observation) -> None:
     """The rescue system is proved: pin its host key, leave a copy of the record there, remember."""
     record.rescue_host_key = None
-    _observe.pin(ctx, record, look)
-    if look.client:
+    _observe.pin(ctx, record, observation)
+    if observation.client:
         copy = dataclasses.replace(record, phase=_record.RESCUE)
-        look.client.run("umask 077; d=/run/lifeboat; [ -d $d ] || mkdir -p $d; "
+        observation.client.run("umask 077; d=/run/lifeboat; [ -d $d ] || mkdir -p $d; "
                         "read -r line && printf '%s\\n' \"$line\" >$d/session.json", copy.signed().encode() + b"\n")
-        look.client.close()
+        observation.client.close()
     ctx.save(record, _record.RESCUE)

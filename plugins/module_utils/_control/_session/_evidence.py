@@ -29,7 +29,7 @@ TEMPORARY_ROOTS = frozenset(("aufs", "erofs", "iso9660", "nfs", "nfs4", "overlay
 
 
 class Observation(t.NamedTuple):
-    """What one look at a server's SSH port showed.
+    """What polling a server's SSH port once showed.
 
     system: one of the three constants. reason: why, as a clause. heard: the port's own words (banner, refused, …).
     evidence: what the system said of itself after a log-in, or None. client, user: the connection, still open where one
@@ -47,18 +47,24 @@ class Observation(t.NamedTuple):
     refused: str | None = None
     by_password: bool = False
 
+    @property
+    def boot_id(self) -> str | None:
+        """The kernel's, if it said one."""
+        return self.evidence.boot_id if self.evidence else None
+
+    @property
+    def uptime(self) -> float | None:
+        """Seconds since it booted, if it said so."""
+        return self.evidence.uptime if self.evidence else None
+
     def fresh(self, elapsed: float, boot_id_before: str | None) -> bool | None:
         """Whether it booted within the last `elapsed` seconds; None if it does not say.
 
         An uptime and the time since a request are both durations, so the server's clock does not matter.
         """
-        if self.evidence is None:
-            return None
-        if self.evidence.boot_id and boot_id_before:
-            return self.evidence.boot_id != boot_id_before
-        if self.evidence.uptime is None:
-            return None
-        return self.evidence.uptime < elapsed
+        if self.boot_id and boot_id_before:
+            return self.boot_id != boot_id_before
+        return None if self.uptime is None else self.uptime < elapsed
 
     def as_result(self) -> dict[str, t.Any]:
         """For the module's result: all that was seen, no secret."""
@@ -158,7 +164,7 @@ class SshObserver:
         soon = self.clock.monotonic() + AGAIN_SECONDS
         self._refusals = {each: (min(again, soon), AGAIN_SECONDS, why) for each, (again, _pause, why) in self._refusals.items()}
 
-    def look(self, seconds: float) -> Observation | None:
+    def poll(self, seconds: float) -> Observation | None:
         """Wait at most so many seconds for a banner, and see who it is. None where nobody spoke SSH.
 
         The caller closes `client`.
@@ -235,18 +241,18 @@ class BackgroundObservation:
         # Its modules are not to be imported by the thread, while this one imports others that need the same.
         with contextlib.suppress(MissingLibrary):  # told by the look, which needs it
             load_paramiko()
-        threading.Thread(target=self._run, name="look", daemon=True).start()
+        threading.Thread(target=self._run, name="observe", daemon=True).start()
 
     def _run(self) -> None:
         try:
-            look = None
-            while look is None and not self._ended.is_set():
-                look = self.watch.look(self.slice)
-            self._seen.set_result(look)
+            observation = None
+            while observation is None and not self._ended.is_set():
+                observation = self.watch.poll(self.slice)
+            self._seen.set_result(observation)
         except BaseException as exc:
             self._seen.set_exception(exc)
 
-    def look(self, seconds: float, known: KnownHostKeys) -> Observation | None:
+    def poll(self, seconds: float, known: KnownHostKeys) -> Observation | None:
         """What was seen by now, or within so many seconds more; as SshObserver.look().
 
         known: as it is by now. Without a log-in it decides who answered, and whether a password may be sent; so then what was
@@ -254,14 +260,14 @@ class BackgroundObservation:
         """
         deadline = self.watch.clock.deadline(seconds)
         self._ended.set()
-        look = self._seen.result()
+        observation = self._seen.result()
         self.watch.known = known
-        if look is None:
+        if observation is None:
             # The attempts that were begun go on; only who waits for them is another one.
-            return self.watch.look(deadline.left)
-        if look.evidence is None and known != self._known:
-            return self.watch.look(seconds)
-        return look
+            return self.watch.poll(deadline.left)
+        if observation.evidence is None and known != self._known:
+            return self.watch.poll(seconds)
+        return observation
 
     def abandon(self) -> None:
         """Nobody wants to know any more. Comes back at once; what is open is closed once the thread has ended."""
@@ -269,7 +275,7 @@ class BackgroundObservation:
         self._seen.add_done_callback(self._close)
 
     def _close(self, seen: Future[Observation | None]) -> None:
-        look = seen.result() if seen.exception() is None else None
-        if look is not None and look.client is not None:
-            look.client.close()
+        observation = seen.result() if seen.exception() is None else None
+        if observation is not None and observation.client is not None:
+            observation.client.close()
         self.watch.close()

@@ -40,22 +40,22 @@ show='[ ! -e /run/lifeboat/journal.json ] || cat /run/lifeboat/journal.json'
 if [ -x /run/lifeboat ]; then eval "$show"; else sudo -n sh -c "$show"; fi"""
 
 
-def refuse_dirty(ctx: Context, record: Record, look: Observation) -> None:
+def refuse_dirty(ctx: Context, record: Record, observation: Observation) -> None:
     """Raise TargetError where something of the installed system is in use in the rescue system, or nobody can say."""
     if ctx.options.force:
         return
-    if look.client is None:
-        raise LoginRefused(f"Cannot log in to the rescue system of {record.server} ({look.refused or look.reason}), so it is not "
-                           "known whether something of the installed system is still mounted there.",
+    if observation.client is None:
+        raise LoginRefused(f"Cannot log in to the rescue system of {record.server} ({observation.refused or observation.reason}), "
+                           "so it is not known whether something of the installed system is still mounted there.",
                            state="Nothing was changed.",
                            todo=f"Run this again with the key that it takes, or with {ctx.options.by_force}.")
-    status, text = look.client.run(_IN_USE)
+    status, text = observation.client.run(_IN_USE)
     if status != 0:
         raise TargetError(f"The rescue system of {record.server} did not say whether something of the installed system is still in "
                           f"use there (exit code {status}).", state="The server stays in rescue; nothing was changed.",
                           todo="Run this again, as root where rescue_user is somebody else, or with "
                                f"{ctx.options.by_force}.")
-    uses = _uses(text, look.evidence.root_source if look.evidence else None)
+    uses = _uses(text, observation.evidence.root_source if observation.evidence else None)
     if uses:
         raise TargetError(f"Something of the installed system of {record.server} is still in use in the rescue system: "
                           f"{'; '.join(uses[:20])}.", state="The server stays in rescue; nothing was changed.",

@@ -23,30 +23,30 @@ if t.TYPE_CHECKING:
 def leave(ctx: Context) -> dict[str, t.Any]:
     """Have the installed system run, and every setting as it was."""
     record = ctx.folder.load()
-    server, look = _observe.observe(ctx, record)
-    record = _observe.adopted(ctx, record, server, look)
+    server, observation = _observe.observe(ctx, record)
+    record = _observe.adopted(ctx, record, server, observation)
     if record is None:
-        look = _access.look_by_known_password(ctx, server, look)
+        observation = _access.observe_by_known_password(ctx, server, observation)
     option = _observe.boot_option(ctx, server, record)
     step = _decide.leaving(_decide.Now(
-        phase=record.phase if record else "", system=look.system, armed=_observe.is_armed(option), separate=ctx.is_separate,
-        familiar=look.host_key is not None and look.host_key in _observe.known_keys(ctx, None).familiar,
+        phase=record.phase if record else "", system=observation.system, armed=_observe.is_armed(option), separate=ctx.is_separate,
+        familiar=observation.host_key is not None and observation.host_key in _observe.known_keys(ctx, None).familiar,
         requested=record is not None and record.reboot is not None, force=ctx.options.force))
     if step == _decide.NOTHING:
-        return _result.make(ctx, server, None, look, option, changed=False)
+        return _result.make(ctx, server, None, observation, option, changed=False)
     if step in (_decide.UNTOLD, _decide.ENDED, _decide.SILENT):
-        raise _refusal(ctx, step, record, server, look, option)
-    record = record or _record_of_another(ctx, server, look)
+        raise _refusal(ctx, step, record, server, observation, option)
+    record = record or _record_of_another(ctx, server, observation)
     record.installed_host_keys = list({*record.installed_host_keys, *ctx.options.installed_host_keys})
-    if look.system == RESCUE:
+    if observation.system == RESCUE:
         # Refused while something is mounted, whatever the phase: only a request to reboot goes before it.
-        _in_use.refuse_dirty(ctx, record, look)
+        _in_use.refuse_dirty(ctx, record, observation)
     if ctx.check_mode:
-        return _result.make(ctx, server, record, look, option, changed=True, before=server.settings, after=record.before)
-    return _carry_out(ctx, record, server, look, must_reboot=step == _decide.LEAVE)
+        return _result.make(ctx, server, record, observation, option, changed=True, before=server.settings, after=record.before)
+    return _carry_out(ctx, record, server, observation, must_reboot=step == _decide.LEAVE)
 
 
-def _carry_out(ctx: Context, record: Record, server: Server, look: Observation, must_reboot: bool) -> dict[str, t.Any]:
+def _carry_out(ctx: Context, record: Record, server: Server, observation: Observation, must_reboot: bool) -> dict[str, t.Any]:
     before = dict(server.settings)
     changes = _to_restore(ctx, record, server)
     boots = {name: value for name, value in changes.items() if name in ctx.provider.facts.boots_by}
@@ -59,15 +59,15 @@ def _carry_out(ctx: Context, record: Record, server: Server, look: Observation, 
         if record.phase != _record.LEAVING:
             record.reboot = None
             ctx.save(record, _record.LEAVING)
-        look = _reboot.reboot(ctx, record, INSTALLED, look, option=_way_out(ctx, server))
+        observation = _reboot.reboot(ctx, record, INSTALLED, observation, option=_way_out(ctx, server))
     # The rest comes when the installed system is back: should the rescue system boot once more, it lets the session's key in.
     if must_reboot and not ctx.is_separate:
         ctx.save(record, _record.RESTORING)
     server, may_pass = _restored(ctx, record, server)
     if may_pass and not record.failed_to_restore:
-        raise _not_yet_restored(ctx, record, server, look)
+        raise _not_yet_restored(ctx, record, server, observation)
     ctx.folder.clear()
-    result = _result.make(ctx, server, None, look, _observe.boot_option(ctx, server, None), changed=True, before=before,
+    result = _result.make(ctx, server, None, observation, _observe.boot_option(ctx, server, None), changed=True, before=before,
                           after=server.settings)
     result["tasks"] = record.tasks
     warnings = _not_restored(ctx, record, server)
@@ -79,16 +79,16 @@ def _carry_out(ctx: Context, record: Record, server: Server, look: Observation, 
     return result
 
 
-def _record_of_another(ctx: Context, server: Server, look: Observation) -> Record:
+def _record_of_another(ctx: Context, server: Server, observation: Observation) -> Record:
     """A record for what somebody else has begun, and we end."""
     record = _observe.empty_record(ctx, server)
     record.before = ctx.provider.restorable_settings(server)
     record.phase = _record.RESCUE
-    record.rescue_host_key = look.host_key.line if look.host_key and look.system == RESCUE else None
+    record.rescue_host_key = observation.host_key.line if observation.host_key and observation.system == RESCUE else None
     return record
 
 
-def _not_yet_restored(ctx: Context, record: Record, server: Server, look: Observation) -> ProviderError:
+def _not_yet_restored(ctx: Context, record: Record, server: Server, observation: Observation) -> ProviderError:
     """Settings that are not restored, for a reason that may pass. The next call that finds the installed system tries it once more, and
     ends the session in any case. The phase stays: what was requested by then has happened, and is not requested again.
     """
@@ -99,7 +99,7 @@ def _not_yet_restored(ctx: Context, record: Record, server: Server, look: Observ
                       for name, value in left.items() if name in record.before)
     return ProviderError(
         f"The provider did not restore {', '.join(left)} of {server.name}.",
-        state=" ".join(filter(None, (f"{NAMES[look.system].capitalize()} runs.", values, "The session stays open for that."))),
+        state=" ".join(filter(None, (f"{NAMES[observation.system].capitalize()} runs.", values, "The session stays open for that."))),
         todo="Run this again. If it is not restored then either, that call says so and ends the session.")
 
 
@@ -112,10 +112,11 @@ def _not_restored(ctx: Context, record: Record, server: Server) -> list[str]:
             for name in _unknown(record)]
 
 
-def _refusal(ctx: Context, step: str, record: Record | None, server: Server, look: Observation, option: BootOption | None) -> TargetError:
+def _refusal(ctx: Context, step: str, record: Record | None, server: Server, observation: Observation,
+             option: BootOption | None) -> TargetError:
     """Why leaving is refused."""
     if step == _decide.UNTOLD:
-        why = f"{look.reason}{f': {look.refused}' if look.refused else f' ({look.heard})'}".rstrip(".")
+        why = f"{observation.reason}{f': {observation.refused}' if observation.refused else f' ({observation.heard})'}".rstrip(".")
         set_to = f"The provider has it boot {option.name} next, which says nothing of what runs. " if option else ""
         todo = "If it may be in rescue, run this on the controller that has its session, or log in with its key (private_key_file)."
         if record is not None:
@@ -128,14 +129,14 @@ def _refusal(ctx: Context, step: str, record: Record | None, server: Server, loo
     if step == _decide.ENDED:
         return TargetError(
             f"{server.name} is no longer in rescue: {ctx.provider.facts.name} has it boot {option.name if option else ''}, "
-            f"and nobody answers there by SSH ({look.heard}).",
+            f"and nobody answers there by SSH ({observation.heard}).",
             state="This call changed nothing. Somebody ended the rescue, or the provider did after its own time for it.",
             todo="Look at its console. state=present brings it into rescue again; "
                  f"{ctx.options.by_force} reboots it once more into its own system, which "
                  "installed_host_keys or proof_port tell where it lets nobody in by SSH.")
     set_to = "" if option is None else f"; the server is set to boot {option.name}"
     return TargetError(
-        f"The rescue system of {server.name} does not answer ({look.heard}), so nobody can say whether "
+        f"The rescue system of {server.name} does not answer ({observation.heard}), so nobody can say whether "
         "something of the installed system is still mounted there.",
         state=f"Nothing was changed{set_to}.",
         todo=f"Look at its console; run this again when it answers, or with {ctx.options.by_force}.")

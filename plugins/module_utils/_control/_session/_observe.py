@@ -74,22 +74,22 @@ class _Looking:
     def first(self, ahead: BackgroundObservation | None, server: Server) -> tuple[SshObserver, Observation | None]:
         """What the first second shows, and by whom it goes on. ahead: None where it looks at another address."""
         if ahead is not None:
-            return ahead.watch, ahead.look(min(1.0, self.deadline.left), known_keys(self.ctx, self.record))
+            return ahead.watch, ahead.poll(min(1.0, self.deadline.left), known_keys(self.ctx, self.record))
         watch = self.watch(address_of(self.ctx, server), self.port)
         self.deadline = self.ctx.clock.deadline(self.patience)
-        return watch, watch.look(min(1.0, self.deadline.left))
+        return watch, watch.poll(min(1.0, self.deadline.left))
 
-    def go_on(self, watch: SshObserver, look: Observation | None) -> Observation | None:
+    def go_on(self, watch: SshObserver, observation: Observation | None) -> Observation | None:
         """Wait for who did not answer at once."""
         usual = self.ctx.options.connect_timeout
-        if look is None and (not watch.is_refused or self.patience > usual):
+        if observation is None and (not watch.is_refused or self.patience > usual):
             # A refusal is an answer, silence is not.
-            look = watch.look(min(usual, self.deadline.left))
-        if look is None and self.patience > usual:
+            observation = watch.poll(min(usual, self.deadline.left))
+        if observation is None and self.patience > usual:
             self.ctx.say("ssh", f"port {self.port}: {watch.heard}; the rescue system ran there, so it has {self.deadline.left:.0f} s "
                                 "to answer")
-            look = watch.look(self.deadline.left)
-        return look
+            observation = watch.poll(self.deadline.left)
+        return observation
 
     def elsewhere(self, server: Server) -> Observation | None:
         """Who answers at the installed system's own port."""
@@ -97,7 +97,7 @@ class _Looking:
         if options.installed_port == self.port:
             return None
         with self.watch(options.installed_address or address_of(self.ctx, server), options.installed_port) as other:
-            return other.look(self.deadline.left)
+            return other.poll(self.deadline.left)
 
 
 def observe(ctx: Context, record: Record | None, read: Server | None = None) -> tuple[Server, Observation]:
@@ -113,17 +113,17 @@ def observe(ctx: Context, record: Record | None, read: Server | None = None) -> 
         ctx.provider_address = server.address
         _preflight.check_server(ctx, server)
         is_there = ahead is not None and ahead.watch.address == address_of(ctx, server)
-        watch, look = looking.first(ahead if is_there else None, server)
+        watch, observation = looking.first(ahead if is_there else None, server)
         if is_there:
             ahead = None
-        look = looking.go_on(watch, look)
+        observation = looking.go_on(watch, observation)
         heard = watch.heard
     finally:
         if ahead is not None:
             ahead.abandon()
         if watch is not None:
             watch.close()
-    return server, look or looking.elsewhere(server) or Observation(UNKNOWN, "nothing answers by SSH", heard)
+    return server, observation or looking.elsewhere(server) or Observation(UNKNOWN, "nothing answers by SSH", heard)
 
 
 def boot_option(ctx: Context, server: Server, record: Record | None) -> BootOption | None:
@@ -149,24 +149,24 @@ def empty_record(ctx: Context, server: Server) -> Record:
                   rescue_port=ctx.options.rescue_port, user=ctx.options.rescue_user)
 
 
-def adopted(ctx: Context, record: Record | None, server: Server, look: Observation, only_signed: bool = False) -> Record | None:
+def adopted(ctx: Context, record: Record | None, server: Server, observation: Observation, only_signed: bool = False) -> Record | None:
     """The record, or the copy that a session of another controller left in the rescue system.
 
     only_signed: nothing is taken over from one that our key has not signed.
     """
-    if record is not None and record.adopted and look.system != RESCUE and (
-            look.system == INSTALLED or not is_armed(boot_option(ctx, server, record))):
+    if record is not None and record.adopted and observation.system != RESCUE and (
+            observation.system == INSTALLED or not is_armed(boot_option(ctx, server, record))):
         # Where it was begun, it has been ended.
         if not ctx.check_mode:
             ctx.folder.clear()
         record = None
-    if record is not None or look.system != RESCUE or look.evidence is None or not look.evidence.session:
+    if record is not None or observation.system != RESCUE or observation.evidence is None or not observation.evidence.session:
         return record
     try:
-        copy, signed = Record.from_signed(look.evidence.session, ctx.options.private_key_file)
+        copy, signed = Record.from_signed(observation.evidence.session, ctx.options.private_key_file)
     except ValueError:
         return None
-    if (copy.provider, copy.server) != (ctx.provider.facts.name, server.name) or look.host_key is None:
+    if (copy.provider, copy.server) != (ctx.provider.facts.name, server.name) or observation.host_key is None:
         return None
     if not signed and only_signed:
         return None
@@ -182,32 +182,32 @@ def adopted(ctx: Context, record: Record | None, server: Server, look: Observati
     copy.rescue_host_key = None
     copy.adopted = only_signed
     if not ctx.check_mode:
-        pin(ctx, copy, look)
+        pin(ctx, copy, observation)
         ctx.save(copy, copy.phase)
     return copy
 
 
-def pin(ctx: Context, record: Record, look: Observation) -> bool:
+def pin(ctx: Context, record: Record, observation: Observation) -> bool:
     """Pin the rescue system's host key, once. Refuse another one."""
-    if look.host_key is None:
+    if observation.host_key is None:
         return False
-    line = look.host_key.line
+    line = observation.host_key.line
     if record.rescue_host_key == line:
         return False
     if record.rescue_host_key and not ctx.options.force:
         pinned = HostKey.from_line(record.rescue_host_key)
         raise LoginRefused(
-            f"The rescue system of {record.server} answers with the host key {look.host_key.fingerprint}, "
+            f"The rescue system of {record.server} answers with the host key {observation.host_key.fingerprint}, "
             f"but {pinned.fingerprint if pinned else 'another one'} is pinned for this session.",
             state="Somebody rebooted it, or somebody is in between. Nothing was changed.",
             todo=f"If you rebooted it yourself, run this again with {ctx.options.by_force}, which pins the new key.")
     record.rescue_host_key = line
     if not ctx.check_mode:
-        ctx.folder.pin(record.address or "", record.rescue_port, look.host_key)
+        ctx.folder.pin(record.address or "", record.rescue_port, observation.host_key)
     return True
 
 
-def is_fresh(ctx: Context, record: Record | None, look: Observation) -> bool | None:
+def is_fresh(ctx: Context, record: Record | None, observation: Observation) -> bool | None:
     """Whether what answers booted after the record's request; None if that cannot be told, or there was none."""
     reboot = record.reboot if record else None
-    return look.fresh(ctx.clock.time() - reboot.asked_at, reboot.boot_id_before) if reboot else None
+    return observation.fresh(ctx.clock.time() - reboot.asked_at, reboot.boot_id_before) if reboot else None

@@ -136,53 +136,54 @@ class Rebooting:
 
     def _look(self) -> Observation | None:
         self.request.read_task()
-        look = self.watch.look(1.0)
-        if look is None or look.system == UNKNOWN:
-            look = self._look_at_proof_port() or look
-        self.last = look
-        if look is None:
+        observation = self.watch.poll(1.0)
+        if observation is None or observation.system == UNKNOWN:
+            observation = self._try_proof_port() or observation
+        self.last = observation
+        if observation is None:
             self._note_silence()
         else:
-            look = look if self._is_proved(look) else self._try_password(look)
-            self.last = look
-            self._tell_look(look)
-        step = _decide.next_step(self._situation(look))
+            observation = observation if self._is_proved(observation) else self._try_password(observation)
+            self.last = observation
+            self._report(observation)
+        step = _decide.next_step(self._situation(observation))
         if step == _decide.ARRIVED:
-            return look
-        if look is not None and look.client:
-            look.client.close()
-        self._carry_out(step, look)
+            return observation
+        if observation is not None and observation.client:
+            observation.client.close()
+        self._carry_out(step, observation)
         if self.news.due():
             self.ctx.say_again(self._waited())
         return None
 
-    def _carry_out(self, step: str, look: Observation | None) -> None:
+    def _carry_out(self, step: str, observation: Observation | None) -> None:
         if step == _decide.WRONG:
-            raise self._wrong(t.cast(Observation, look))
+            raise self._wrong(t.cast(Observation, observation))
         if step == _decide.LATE:
             raise self._late(self.request.elapsed)
         if step == _decide.HARD:
             seconds = self.clock.monotonic() - self.request.since
-            seen = "had no effect" if look is not None and self._is_fresh(look) is False else "is not proved to have had any effect"
+            is_older = observation is not None and self._is_fresh(observation) is False
+            seen = "had no effect" if is_older else "is not proved to have had any effect"
             self.ctx.say("soft", f"the soft reboot {seen} within {seconds:.0f} s")
             self.request.hard()
             self.silent_since = None
         if step == _decide.AGAIN:
-            if look is not None and look.system not in (self.goal, UNKNOWN) and self._is_fresh(look):
-                self.ctx.say("wrong", f"{NAMES[look.system]} booted instead of {NAMES[self.goal]}")
-            if look is not None:
+            if observation is not None and observation.system not in (self.goal, UNKNOWN) and self._is_fresh(observation):
+                self.ctx.say("wrong", f"{NAMES[observation.system]} booted instead of {NAMES[self.goal]}")
+            if observation is not None:
                 # It goes on answering until the next reboot takes effect, and must not be taken for what comes of that.
-                self.request.reboot.boot_id_before = look.evidence.boot_id if look.evidence else None
-                self.request.reboot.host_key_before = look.host_key.line if look.host_key else None
+                self.request.reboot.boot_id_before = observation.boot_id
+                self.request.reboot.host_key_before = observation.host_key.line if observation.host_key else None
             self.request.hard()
             self.silent_since = None
 
     # -- what was seen
 
-    def _situation(self, look: Observation | None) -> _decide.Situation:
+    def _situation(self, observation: Observation | None) -> _decide.Situation:
         reboot = self.request.reboot
         soft_only = self.options.reboot_method == "soft"
-        fresh = self._is_fresh(look) if look else None
+        fresh = self._is_fresh(observation) if observation else None
         # A soft reboot that is seen to have had no effect is not waited for as long as a boot.
         patience = self.options.soft_timeout if reboot.method == "soft" and fresh is False else self.options.boot_timeout
         # One that may not even have arrived may still come; the provider tells the next call whether it did.
@@ -190,8 +191,8 @@ class Rebooting:
         lost = reboot.method == "hard" and not reboot.task and not force
         more = (self.goal != RESCUE or self.ctx.provider.facts.hard_reboot) and reboot.hard < HARD_REBOOTS and not lost
         return _decide.Situation(
-            goal=self.goal, method=reboot.method, system=look.system if look else "", fresh=fresh,
-            logged_in=bool(look and look.client), task=self.request.task_state if reboot.method == "hard" else "",
+            goal=self.goal, method=reboot.method, system=observation.system if observation else "", fresh=fresh,
+            logged_in=bool(observation and observation.client), task=self.request.task_state if reboot.method == "hard" else "",
             seconds=self.clock.monotonic() - self.request.since, patience=patience, more=more,
             lacks_password=self._lacks_password(), denied=self.ctx.provider.denied_words() is not None,
             any_boot=self.any_boot, soft_only=soft_only, force=force, alone=not reboot.has_rivals)
@@ -206,8 +207,8 @@ class Rebooting:
         seconds = self.clock.monotonic() - self.request.since
         return f" ({seconds:.0f} s of {self.options.boot_timeout:.0f} s, waiting for {NAMES[self.goal]})"
 
-    def _is_proved(self, look: Observation) -> bool:
-        return _decide.is_proved(self._situation(look))
+    def _is_proved(self, observation: Observation) -> bool:
+        return _decide.is_proved(self._situation(observation))
 
     def _note_silence(self) -> None:
         now = self.clock.monotonic()
@@ -217,37 +218,36 @@ class Rebooting:
             self.watch.note_silence()
         self.ctx.say("ssh", f"port {self.watch.port}: {self.watch.heard}", self._waited())
 
-    def _tell_look(self, look: Observation) -> None:
+    def _report(self, observation: Observation) -> None:
         self.silent_since = None
-        if look.system == UNKNOWN:
-            why = f" ({look.refused.rstrip('.')})" if look.refused else ""
-            self.ctx.say("ssh", f"port {self.watch.port}: {look.heard}; {look.reason}{why}", self._waited())
-        elif self._is_fresh(look):
-            up = f", up {look.evidence.uptime:.0f} s" if look.evidence and look.evidence.uptime is not None else ""
-            self.ctx.say("ssh", f"{NAMES[look.system]} answers", up)
+        if observation.system == UNKNOWN:
+            why = f" ({observation.refused.rstrip('.')})" if observation.refused else ""
+            self.ctx.say("ssh", f"port {self.watch.port}: {observation.heard}; {observation.reason}{why}", self._waited())
+        elif self._is_fresh(observation):
+            up = f", up {observation.uptime:.0f} s" if observation.uptime is not None else ""
+            self.ctx.say("ssh", f"{NAMES[observation.system]} answers", up)
         else:
-            self.ctx.say("ssh", f"{NAMES[look.system]} from before the reboot still answers", self._waited())
+            self.ctx.say("ssh", f"{NAMES[observation.system]} from before the reboot still answers", self._waited())
 
-    def _is_fresh(self, look: Observation) -> bool | None:
+    def _is_fresh(self, observation: Observation) -> bool | None:
         """Whether what answers booted after the request; None if that cannot be told."""
-        if look.heard == PROOF_PORT:
+        if observation.heard == PROOF_PORT:
             return True  # of a system that was to be left, it alone listens there
-        fresh = look.fresh(self.request.elapsed, self.request.reboot.boot_id_before)
-        if fresh and look.evidence and look.evidence.uptime is not None and look.evidence.uptime >= self.request.longest + UPTIME_SECONDS:
+        fresh = observation.fresh(self.request.elapsed, self.request.reboot.boot_id_before)
+        if fresh and observation.uptime is not None and observation.uptime >= self.request.longest + UPTIME_SECONDS:
             return False  # of an earlier request, or somebody else booted it
-        if fresh is not None or look.host_key is None:
+        if fresh is not None or observation.host_key is None:
             return fresh
         if self.request.is_open:
             return None  # a host key says nothing of when
-        if self.goal == INSTALLED and look.system == INSTALLED and not self.any_boot:
+        if self.goal == INSTALLED and observation.system == INSTALLED and not self.any_boot:
             # It is known to be the installed system. If another one ran when the reboot was requested, that is enough.
-            before = (self.record.rescue_host_key, self.request.reboot.host_key_before)
-            return True if look.host_key.line not in before or self.request.has_run() else None
-        if self.request.has_run() and self.request.reboot.host_key_before and look.host_key.line != self.request.reboot.host_key_before:
-            return True
-        return None
+            others = (self.record.rescue_host_key, self.request.reboot.host_key_before)
+            return True if observation.host_key.line not in others or self.request.has_run() else None
+        before = self.request.reboot.host_key_before
+        return True if self.request.has_run() and before and observation.host_key.line != before else None
 
-    def _look_at_proof_port(self) -> Observation | None:
+    def _try_proof_port(self) -> Observation | None:
         """The user's own proof that the installed system runs: a TCP port that it alone listens on."""
         if self.goal != INSTALLED or self.any_boot or self.options.proof_port is None:
             return None
@@ -256,25 +256,27 @@ class Rebooting:
             return None
         return Observation(INSTALLED, f"its port {self.options.proof_port} answers, on which it alone listens", PROOF_PORT)
 
-    def _try_password(self, look: Observation) -> Observation:
+    def _try_password(self, observation: Observation) -> Observation:
         """Log in by the password that the provider gives, once, and plant the session's key with it."""
-        if self.goal != RESCUE or not self.ctx.by_password or look.system == INSTALLED or look.client or not look.host_key:
-            return look
-        if self.request.reboot.host_key_before == look.host_key.line or not self.secret_pace.due():
-            return look
+        if self.goal != RESCUE or not self.ctx.by_password or observation.system == INSTALLED:
+            return observation
+        if observation.client or not observation.host_key:
+            return observation
+        if self.request.reboot.host_key_before == observation.host_key.line or not self.secret_pace.due():
+            return observation
         # A password that the provider shows all the time may be the installed system's too.
         rescue_only = "known" not in self.ctx.provider.facts.credentials
         if not rescue_only and not self.request.reboot.host_key_before and self.request.is_open:
-            return look
+            return observation
         credentials = _access.credentials(self.ctx, self.record)
         if credentials is None:
             self.ctx.say("secret", "waiting for the rescue system's password", self._waited())
-            return look
+            return observation
         self.has_password = True
-        found = _access.look_with(self.ctx, self.watch.address, self.watch.port, look, credentials)
+        found = _access.observe_with(self.ctx, self.watch.address, self.watch.port, observation, credentials)
         if found is None:
-            return look
-        system, reason = self.watch.known.classify(look.host_key, found.evidence, rescue_only)
+            return observation
+        system, reason = self.watch.known.classify(observation.host_key, found.evidence, rescue_only)
         found = found._replace(system=system, reason=reason)
         if system == RESCUE and found.client and self._is_fresh(found):
             _access.write_credentials(self.ctx, self.record, credentials)
@@ -284,26 +286,26 @@ class Rebooting:
 
     # -- the two ways in which it fails
 
-    def _wrong(self, look: Observation) -> WrongSystem:
-        return WrongSystem(f"{self.record.server} booted {NAMES[look.system]} instead of {NAMES[self.goal]}, "
-                           f"{self.request.reboot.hard or 1} times ({look.reason}).", state=self._state_words(look),
+    def _wrong(self, observation: Observation) -> WrongSystem:
+        return WrongSystem(f"{self.record.server} booted {NAMES[observation.system]} instead of {NAMES[self.goal]}, "
+                           f"{self.request.reboot.hard or 1} times ({observation.reason}).", state=self._state_words(observation),
                            todo=_words.console_words(self.ctx, self.record.server) +
                            " Its firmware may ignore the network boot. Then run this again.")
 
-    def _state_words(self, look: Observation | None = None) -> str:
+    def _state_words(self, observation: Observation | None = None) -> str:
         """What is armed and what runs, in a sentence."""
-        look = look or self.last
+        observation = observation or self.last
         if self.goal == RESCUE and self.record.boot:
             armed = f"{self.record.boot['name']} is set to boot next"
         else:
             armed = "the reboot out of the rescue system was requested" if self.record.phase == _record.LEAVING else \
                 "no setting was changed"
-        if look is None:
+        if observation is None:
             runs = f"nobody answers by SSH ({self.watch.heard})"
         else:
-            why = f" ({look.refused.rstrip('.')})" if look.refused else ""
-            fresh = " from before the reboot" if self.record.reboot and self._is_fresh(look) is False else ""
-            runs = f"{NAMES[look.system]}{fresh} runs{why}"
+            why = f" ({observation.refused.rstrip('.')})" if observation.refused else ""
+            fresh = " from before the reboot" if self.record.reboot and self._is_fresh(observation) is False else ""
+            runs = f"{NAMES[observation.system]}{fresh} runs{why}"
         return f"Now {armed}, and {runs}."
 
     def _late(self, seconds: float) -> TimedOut:

@@ -45,14 +45,14 @@ def _known_fields(cls: type, data: dict[str, t.Any]) -> dict[str, t.Any]:
 class Reboot:
     """One request to reboot.
 
-    method: `soft` or `hard`. asked_at: seconds since the epoch, controller's clock. mark: the provider's, from before.
+    method: `soft` or `hard`. asked_at: seconds since the epoch, controller's clock. baseline: the provider's, from before.
     boot_id_before, host_key_before: of what answered before, where something did. hard: how many hard ones so far.
     has_rivals: whether an earlier request, which seemed to have no effect, may still have it.
     """
 
     method: str
     asked_at: float
-    mark: t.Any = None
+    baseline: t.Any = None
     task: str | None = None
     boot_id_before: str | None = None
     host_key_before: str | None = None

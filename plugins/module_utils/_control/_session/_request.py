@@ -92,7 +92,7 @@ class Request:
 
     def first(self, last: Observation | None) -> None:
         """Ask for it, as the user wants it. last: who ran until now."""
-        before = last.evidence.boot_id if last and last.evidence else None
+        before = last.boot_id if last else None
         self.record.reboot = Reboot("soft", self.clock.time(), boot_id_before=before,
                                     host_key_before=last.host_key.line if last and last.host_key else None)
         if self.option is not None and self.options.reboot_method == "soft":
@@ -160,7 +160,7 @@ class Request:
         """Ask the provider to reboot. again: it may have been asked already, by a call that died."""
         reboot = self.reboot
         if not again:
-            reboot.mark = self.ctx.provider.reboot_baseline(self.record.server, self.record.tasks)
+            reboot.baseline = self.ctx.provider.reboot_baseline(self.record.server, self.record.tasks)
             reboot.method = "hard"
             reboot.task = self._queued_at = None
             reboot.hard += 1
@@ -179,11 +179,11 @@ class Request:
         self._note_task(task)
 
     def _provider_task(self, again: bool) -> Task:
-        provider, name, mark = self.ctx.provider, self.record.server, self.reboot.mark
+        provider, name, baseline = self.ctx.provider, self.record.server, self.reboot.baseline
         if self.option is None:
-            return provider.reboot_hard(name, mark, may_be_repeat=again)
+            return provider.reboot_hard(name, baseline, may_be_repeat=again)
         password = _access.injected_password(self.ctx, self.record) if self.goal == RESCUE else None
-        return provider.boot_into(name, self.option, mark, may_be_repeat=again, password=password)
+        return provider.boot_into(name, self.option, baseline, may_be_repeat=again, password=password)
 
     @property
     def is_open(self) -> bool:

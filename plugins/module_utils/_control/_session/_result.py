@@ -19,11 +19,11 @@ if t.TYPE_CHECKING:
     from ._record import Record
 
 
-def make(ctx: Context, server: Server, record: Record | None, look: Observation, option: BootOption | None, *, changed: bool,
+def make(ctx: Context, server: Server, record: Record | None, observation: Observation, option: BootOption | None, *, changed: bool,
          before: t.Mapping[str, t.Any] | None = None, after: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
     """What a module returns; see its documentation. The connection of the look is closed."""
-    if look.client:
-        look.client.close()
+    if observation.client:
+        observation.client.close()
     ctx.mark("total")
     result: dict[str, t.Any] = {
         "changed": changed,
@@ -31,18 +31,18 @@ def make(ctx: Context, server: Server, record: Record | None, look: Observation,
         "server": server.name,
         "address": _observe.address_of(ctx, server),
         "armed": _observe.is_armed(option) if ctx.provider.facts.tells_armed else None,
-        "running": look.system,
-        "fresh": _observe.is_fresh(ctx, record, look),
-        "evidence": look.as_result(),
+        "running": observation.system,
+        "fresh": _observe.is_fresh(ctx, record, observation),
+        "evidence": observation.as_result(),
         "boot": option.as_result() if option else None,
         "tasks": list(record.tasks) if record else [],
         "timings": dict(ctx.timings),
         "session": session_result(ctx, record),
-        "found": _found(ctx, server, record, look, option),
+        "found": _found(ctx, server, record, observation, option),
         "console_url": None,
         "login": None,
     }
-    if record and look.system == RESCUE and record.rescue_host_key:
+    if record and observation.system == RESCUE and record.rescue_host_key:
         result["login"] = _login(ctx, record)
     if before is not None and after is not None:
         result["diff"] = {"before": dict(before), "after": dict(after),
@@ -50,20 +50,20 @@ def make(ctx: Context, server: Server, record: Record | None, look: Observation,
     return result
 
 
-def found_by(ctx: Context, server: Server, look: Observation) -> dict[str, t.Any]:
+def found_by(ctx: Context, server: Server, observation: Observation) -> dict[str, t.Any]:
     """Since when a rescue system that is none of ours has run, and who asked for it, where that can be told."""
-    up = look.evidence.uptime if look.evidence else None
-    since = None if up is None else _time(ctx.clock.time() - up)
+    since = None if observation.uptime is None else _time(ctx.clock.time() - observation.uptime)
     origin = ctx.provider.rescued(server.name)
     return {"since": origin.since or since, "by": origin.by}
 
 
-def _found(ctx: Context, server: Server, record: Record | None, look: Observation, option: BootOption | None) -> dict[str, t.Any] | None:
+def _found(ctx: Context, server: Server, record: Record | None, observation: Observation,
+           option: BootOption | None) -> dict[str, t.Any] | None:
     if record is not None:
         return record.found
     # What is only going to be armed, as in check mode, nobody has put into rescue; and what runs its own system is not in it.
-    armed = option is not None and option.id == server.boot and _observe.is_armed(option) and look.system != INSTALLED
-    return found_by(ctx, server, look) if look.system == RESCUE or armed else None
+    armed = option is not None and option.id == server.boot and _observe.is_armed(option) and observation.system != INSTALLED
+    return found_by(ctx, server, observation) if observation.system == RESCUE or armed else None
 
 
 def session_result(ctx: Context, record: Record | None) -> dict[str, t.Any] | None:

@@ -68,12 +68,12 @@ class Session:
         """
         ctx = self.context
         record = ctx.folder.load()
-        server, look = _observe.observe(ctx, record)
-        if record.adopted if record else look.evidence and look.evidence.session:
+        server, observation = _observe.observe(ctx, record)
+        if record.adopted if record else observation.evidence and observation.evidence.session:
             # Who is at work on the server has a record of its own.
             with contextlib.suppress(Busy), ctx.folder.locked(0.0, lambda line: None, ctx.check_mode, ctx.clock):
-                record = _observe.adopted(ctx, ctx.folder.load(), server, look, only_signed=True)
-        result = _result.make(ctx, server, record, look, _observe.boot_option(ctx, server, record), changed=False)
+                record = _observe.adopted(ctx, ctx.folder.load(), server, observation, only_signed=True)
+        result = _result.make(ctx, server, record, observation, _observe.boot_option(ctx, server, record), changed=False)
         result["not_ready"] = _preflight.reasons(ctx, server)
         result["ready"] = not result["not_ready"]
         return result
@@ -88,6 +88,6 @@ class Session:
         """The second part, which looks at the server and makes no call to the provider."""
         return _observe.observe(self.context, self.context.folder.load(), server)[1]
 
-    def build_result(self, server: Server, option: BootOption | None, look: Observation) -> dict[str, t.Any]:
+    def build_result(self, server: Server, option: BootOption | None, observation: Observation) -> dict[str, t.Any]:
         """The third part; a call to the provider only where the server is in rescue."""
-        return _result.make(self.context, server, self.context.folder.load(), look, option, changed=False)
+        return _result.make(self.context, server, self.context.folder.load(), observation, option, changed=False)

@@ -56,10 +56,10 @@ def session_words(record: Record | None) -> dict[str, t.Any]:
                          "This does not end it; rescue_mode with state=absent does."]}
 
 
-def silent(ctx: Context, server: Server, look: Observation) -> TargetError:
+def silent(ctx: Context, server: Server, observation: Observation) -> TargetError:
     """Why a rescue system that this session brought up, and that says nothing, is not rebooted."""
     return TargetError(
-        f"The rescue system of {server.name}, which this session brought up, does not answer ({look.heard}).",
+        f"The rescue system of {server.name}, which this session brought up, does not answer ({observation.heard}).",
         state="It may be at work, with the installed system mounted. Nothing was changed.",
         todo="Look at its console and at the network between; run this again when it answers. If it hangs, "
              + (f"{ctx.options.by_force} reboots it." if ctx.provider.facts.hard_reboot else

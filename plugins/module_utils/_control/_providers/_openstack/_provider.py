@@ -161,20 +161,20 @@ class OpenStack(Provider):
         actions = self._actions(name)
         return None if actions is None else [action["request_id"] for action in actions]
 
-    def _happened(self, name: str, mark: t.Any, actions: t.Sequence[str]) -> str | None:
-        """The first of these actions that was begun since the mark was taken, or None."""
-        if mark is None:
+    def _happened(self, name: str, baseline: t.Any, actions: t.Sequence[str]) -> str | None:
+        """The first of these actions that was begun since the baseline was taken, or None."""
+        if baseline is None:
             return None
         known = self._actions(name) or []
-        new = [str(action["action"]) for action in known if action["request_id"] not in mark and action["action"] in actions]
+        new = [str(action["action"]) for action in known if action["request_id"] not in baseline and action["action"] in actions]
         return new[0] if new else None
 
-    def boot_into(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
+    def boot_into(self, name: str, option: BootOption, baseline: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
         if option.kind == RESCUE:
-            return self._rescue(name, option, mark, may_be_repeat, password)
-        return self._boot_disk(name, mark, may_be_repeat)
+            return self._rescue(name, option, baseline, may_be_repeat, password)
+        return self._boot_disk(name, baseline, may_be_repeat)
 
-    def _rescue(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool, password: str | None) -> Task:
+    def _rescue(self, name: str, option: BootOption, baseline: t.Any, may_be_repeat: bool, password: str | None) -> Task:
         data = self._client.show(name)
         if not may_be_repeat and task_of(data) is None:
             self._note(name, data, option)
@@ -198,7 +198,7 @@ class OpenStack(Provider):
                 return ProviderError(exc.what, state="This changed nothing.", todo="Choose another image in the option rescue.")
             return self._as_said(server, exc)
 
-        return self._once(name, {"rescue": rescue}, ("rescue",), mark, may_be_repeat, has_begun, explain)
+        return self._once(name, {"rescue": rescue}, ("rescue",), baseline, may_be_repeat, has_begun, explain)
 
     def _note(self, name: str, data: Json, option: BootOption) -> None:
         """Note which image is to run. In rescue it is too late for that, and after an error too early."""
@@ -209,26 +209,26 @@ class OpenStack(Provider):
                 # Without it the rescue system's name cannot be shown later. That is all.
                 return
 
-    def _boot_disk(self, name: str, mark: t.Any, may_be_repeat: bool) -> Task:
+    def _boot_disk(self, name: str, baseline: t.Any, may_be_repeat: bool) -> Task:
         state = state_of(self._client.show(name))
         actions = ("unrescue", "reboot", "start")
         if may_be_repeat:
-            found = self._happened(name, mark, actions)
+            found = self._happened(name, baseline, actions)
             if found:
                 return self.read_task(name, found)
         if state == "rescued":
-            return self._once(name, {"unrescue": None}, actions, mark, may_be_repeat,
+            return self._once(name, {"unrescue": None}, actions, baseline, may_be_repeat,
                               lambda server: state_of(server) != "rescued" or task_of(server) == "unrescuing", self._as_said)
         if state == "stopped":
-            return self._once(name, {"os-start": None}, actions, mark, may_be_repeat,
+            return self._once(name, {"os-start": None}, actions, baseline, may_be_repeat,
                               lambda server: state_of(server) != "stopped" or task_of(server) == "powering-on", self._as_said)
-        return self.reboot_hard(name, mark, may_be_repeat)
+        return self.reboot_hard(name, baseline, may_be_repeat)
 
-    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
+    def reboot_hard(self, name: str, baseline: t.Any, may_be_repeat: bool = False) -> Task:
         if state_of(self._client.show(name)) == "rescued":
             raise ProviderError(f"{name} is in rescue, and Nova cannot reboot a server in rescue.", state="Nothing was rebooted.",
                                 todo="Use rescue_mode with state=absent, and then with state=present.")
-        return self._once(name, {"reboot": {"type": "HARD"}}, ("reboot",), mark, may_be_repeat,
+        return self._once(name, {"reboot": {"type": "HARD"}}, ("reboot",), baseline, may_be_repeat,
                           lambda server: (task_of(server) or "").startswith("reboot"), self._as_said)
 
     @staticmethod
@@ -241,9 +241,9 @@ class OpenStack(Provider):
         return ProviderError(exc.what, state=state, todo="Run this again when that has ended." if task else
                              f"Look at it: openstack server show {server['id']}.")
 
-    def _once(self, name: str, body: Json, actions: t.Sequence[str], mark: t.Any, may_be_repeat: bool,
+    def _once(self, name: str, body: Json, actions: t.Sequence[str], baseline: t.Any, may_be_repeat: bool,
               has_begun: t.Callable[[Json], bool], explain: t.Callable[[Json, ProviderError], LifeboatError]) -> Task:
-        """Ask Nova for an action, at most once since the mark was taken.
+        """Ask Nova for an action, at most once since the baseline was taken.
 
         has_begun: whether a server's state shows that it is done or under way, where the list of actions may not be read or
         is late. explain: the error for a refusal.
@@ -259,16 +259,16 @@ class OpenStack(Provider):
             return error
 
         def asked() -> Task | None:
-            found = self._happened(name, mark, actions)
-            return self.read_task(name, found or action) if found or (mark is None and has_begun(self._client.show(name))) else None
+            found = self._happened(name, baseline, actions)
+            return self.read_task(name, found or action) if found or (baseline is None and has_begun(self._client.show(name))) else None
 
         def ask() -> Task:
             try:
                 self._client.attempt("post", f"/servers/{server_id}/action", body)
             except Conflict as exc:
                 server = self._client.show(name)
-                if has_begun(server) and (unsure[0] or self._happened(name, mark, actions)):
-                    # The answer to the first time was lost, and it arrived. Or somebody else wished the same since the mark, and
+                if has_begun(server) and (unsure[0] or self._happened(name, baseline, actions)):
+                    # The answer to the first time was lost, and it arrived. Or somebody else wished the same since the baseline, and
                     # was first; Nova does it once, and that is gone on with.
                     task = self.read_task(name, action)
                     return task if unsure[0] else task._replace(text=f"{task.text} (somebody else asked for it, a moment earlier)")

@@ -275,11 +275,11 @@ class Ovh(Provider):
         """What these credentials could not read of a password, in sentences, or None."""
         return f"No password could be read: {' '.join(self._denied)} It needs: {', '.join(self.facts.rights)}." if self._denied else None
 
-    def _mailed_credentials(self, name: str, mark: t.Any) -> Credentials | None:
-        """What the newest mail tells that is about this server and newer than the mark {"mails": its id}."""
+    def _mailed_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
+        """What the newest mail tells that is about this server and newer than the baseline {"mails": its id}."""
         # Not within the name of another server.
         named = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)")
-        for mail_id in sorted((i for i in self._mail_ids() if i > mark["mails"]), reverse=True):
+        for mail_id in sorted((i for i in self._mail_ids() if i > baseline["mails"]), reverse=True):
             try:
                 mail = self._call("get", f"{HISTORY}/{mail_id}")
             except ProviderError as exc:

@@ -138,9 +138,9 @@ class OvhDedicated(Ovh):
         """The ids of the reboots that the API still knows, and of those that it need not show yet, as text."""
         return sorted({*map(str, self._reboot_task_ids(name)), *filter(str.isdigit, known)})
 
-    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
+    def reboot_hard(self, name: str, baseline: t.Any, may_be_repeat: bool = False) -> Task:
         def asked() -> Task | None:
-            new = {int(task_id) for task_id in self._reboot_task_ids(name)} - {int(task_id) for task_id in mark}
+            new = {int(task_id) for task_id in self._reboot_task_ids(name)} - {int(task_id) for task_id in baseline}
             return self.read_task(name, str(max(new))) if new else None
 
         return self.once(lambda: self._task(self._try("post", self._path(name, "reboot"))), asked, [may_be_repeat],
@@ -175,13 +175,13 @@ class OvhDedicated(Ovh):
         """
         return {"mails": max(self._mail_ids() or [0]), "secrets": [_hash(access["password"]) for access in self._secrets(name)]}
 
-    def read_credentials(self, name: str, mark: t.Any) -> Credentials | None:
+    def read_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
         for access in self._secrets(name):
-            if _hash(access["password"]) not in mark["secrets"]:
+            if _hash(access["password"]) not in baseline["secrets"]:
                 secret = self._retrieve(access["password"])
                 if secret:
                     return Credentials(access.get("user") or "root", secret)
-        return self._mailed_credentials(name, mark)
+        return self._mailed_credentials(name, baseline)
 
     def _secrets(self, name: str) -> list[dict[str, t.Any]]:
         try:

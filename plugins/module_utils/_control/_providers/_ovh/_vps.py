@@ -131,19 +131,19 @@ class OvhVps(Ovh):
         listed = [*self._call("get", self._path(name, "tasks")), *filter(str.isdigit, known)]
         return {"tasks": sorted({int(task_id) for task_id in listed}), "mode": self.mode(name)}
 
-    def boot_into(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
-        return self._reboot(name, option.id, mark, may_be_repeat)
+    def boot_into(self, name: str, option: BootOption, baseline: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
+        return self._reboot(name, option.id, baseline, may_be_repeat)
 
-    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
-        return self._reboot(name, None, mark, may_be_repeat)
+    def reboot_hard(self, name: str, baseline: t.Any, may_be_repeat: bool = False) -> Task:
+        return self._reboot(name, None, baseline, may_be_repeat)
 
-    def _reboot(self, name: str, mode: str | None, mark: t.Any, may_be_repeat: bool) -> Task:
-        """Reboot into a mode, or (None) into the one that is set, at most once since the mark was taken."""
-        request = _Request(self, name, mode, mark, may_be_repeat)
+    def _reboot(self, name: str, mode: str | None, baseline: t.Any, may_be_repeat: bool) -> Task:
+        """Reboot into a mode, or (None) into the one that is set, at most once since the baseline was taken."""
+        request = _Request(self, name, mode, baseline, may_be_repeat)
         for _turn in range(MOST_PUTS):
-            task: Task = self.clock.wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(request.look, request.late)
+            task: Task = self.clock.wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(request.poll, request.late)
             if task.id.startswith(_MODE_TASK) and task.state == "running":
-                stand_in, task = task, self._task_of_put(name, mark, task)
+                stand_in, task = task, self._task_of_put(name, baseline, task)
                 if task is stand_in:
                     # It was not applied, so it is asked for again, unless it shows after all.
                     request.unsure[0], request.has_asked = False, True
@@ -152,23 +152,23 @@ class OvhVps(Ovh):
         raise ProviderError(f"OVH accepted the netboot mode {mode} for {name} {MOST_PUTS} times, and did not set it.",
                             state="Nothing was rebooted.", todo="Run this again; if that does not help, open a ticket at OVH.")
 
-    def _task_of_put(self, name: str, mark: t.Any, stand_in: Task) -> Task:
+    def _task_of_put(self, name: str, baseline: t.Any, stand_in: Task) -> Task:
         """The task that a PUT has made. Its answer tells none, and a short task may be purged before it is looked for."""
         # If by then neither that nor the mode is there, the PUT was not applied.
-        def look() -> Task | None:
-            task = self.new_task(name, mark, "setNetboot") or self.read_task(name, stand_in.id)
+        def poll() -> Task | None:
+            task = self.new_task(name, baseline, "setNetboot") or self.read_task(name, stand_in.id)
             return None if task.id == stand_in.id and task.state != "done" else task
 
         try:
-            return t.cast(Task, self.clock.wait(self.facts.lag, Backoff(0.5, 2.0, 2.0)).until(look, lambda: TimedOut("No task.")))
+            return t.cast(Task, self.clock.wait(self.facts.lag, Backoff(0.5, 2.0, 2.0)).until(poll, lambda: TimedOut("No task.")))
         except TimedOut:
             return stand_in
 
-    def new_task(self, name: str, mark: t.Any, *types: str) -> Task | None:
-        """The newest task since the mark that is of the first of these types that has one."""
+    def new_task(self, name: str, baseline: t.Any, *types: str) -> Task | None:
+        """The newest task since the baseline that is of the first of these types that has one."""
         for task_type in types:
             new = {int(task_id) for task_id in self._call("get", self._path(name, "tasks"), type=task_type)} - {
-                int(task_id) for task_id in mark["tasks"]}
+                int(task_id) for task_id in baseline["tasks"]}
             if new:
                 return self.read_task(name, str(max(new)))
         return None
@@ -219,8 +219,8 @@ class OvhVps(Ovh):
         """{"mails": the newest mail's id or 0}. NotAllowed where there is no way to the password."""
         return {"mails": max(self._call("get", HISTORY) or [0])}
 
-    def read_credentials(self, name: str, mark: t.Any) -> Credentials | None:
-        return self._mailed_credentials(name, mark)
+    def read_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
+        return self._mailed_credentials(name, baseline)
 
     def login_words(self, name: str, option: BootOption) -> str | None:
         return self.denied_words() or (
@@ -242,15 +242,15 @@ class _Request:
     before, as far as a reboot has come with it.
     """
 
-    def __init__(self, provider: OvhVps, name: str, mode: str | None, mark: t.Any, may_be_repeat: bool):
+    def __init__(self, provider: OvhVps, name: str, mode: str | None, baseline: t.Any, may_be_repeat: bool):
         self.provider = provider
         self.name = name
         self.mode = mode
-        self.mark = mark
+        self.baseline = baseline
         self.unsure = [may_be_repeat]
-        self.was = mark["mode"]
+        self.was = baseline["mode"]
         self.why = ""
-        # Whether a task from before the mark was waited for; whether a mode that reboots nothing by itself was written; whether a mode
+        # Whether a task from before the baseline was waited for; whether a mode that reboots nothing by itself was written; whether a mode
         # that does was, and nothing came of it.
         self.waited = self.written = self.has_asked = False
         self.what = f"to reboot {name}" + (f" into the mode {mode}" if mode else "")
@@ -259,7 +259,7 @@ class _Request:
     def passive(self) -> bool:
         return self.provider.is_passive(self.name)
 
-    def look(self) -> Task | None:
+    def poll(self) -> Task | None:
         """The task, if it can be asked for now, or was."""
         done = self._asked() if self.unsure[0] or self.has_asked else None
         if done is not None:
@@ -267,7 +267,7 @@ class _Request:
         running = self.provider.listed(self.name, _RUNNING)
         if running:
             self.why = f"{', '.join(task.text for task in running)}."
-            self.waited = self.waited or any(int(task.id) in self.mark["tasks"] for task in running)
+            self.waited = self.waited or any(int(task.id) in self.baseline["tasks"] for task in running)
             return None
         now = self.provider.mode(self.name)
         self._correct(now)
@@ -281,17 +281,17 @@ class _Request:
 
     def _correct(self, now: str) -> None:
         if now != self.was and (self.waited or not (self.unsure[0] or self.has_asked)) and self._new("setNetboot") is None:
-            # A task from before the mark changed it. Its reboot was not enough, or nobody would ask for another.
+            # A task from before the baseline changed it. Its reboot was not enough, or nobody would ask for another.
             self.was = now
 
     def _switched(self, now: str) -> Task | None:
-        # It was another one before, so it was asked for since the mark, and its reboot came with it.
+        # It was another one before, so it was asked for since the baseline, and its reboot came with it.
         if self.mode is not None and self.was != self.mode == now and not self.passive:
             return self.provider.mode_task(self.mode, now)
         return None
 
     def _new(self, *types: str) -> Task | None:
-        return self.provider.new_task(self.name, self.mark, *types)
+        return self.provider.new_task(self.name, self.baseline, *types)
 
     def _asked(self) -> Task | None:
         now = self.provider.mode(self.name)
@@ -299,7 +299,7 @@ class _Request:
         if self.mode is None or self.passive:
             types: tuple[str, ...] = ("rebootVm",)
         else:
-            # Where the mode was right at the mark and an older task changed it since, a PUT was due nevertheless.
+            # Where the mode was right at the baseline and an older task changed it since, a PUT was due nevertheless.
             types = ("setNetboot",) if self.was != self.mode else ("rebootVm", "setNetboot")
         return self._new(*types) or self._switched(now)
 

@@ -114,9 +114,9 @@ class SoftLayerProvider(Provider):
         return {"transaction": newest["id"] if newest else None, "known": list(known), "commands": self._commands(name),
                 "at": self.clock.time()}
 
-    def boot_into(self, name: str, option: BootOption, mark: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
+    def boot_into(self, name: str, option: BootOption, baseline: t.Any, may_be_repeat: bool = False, password: str | None = None) -> Task:
         if option.kind == HARDDISK:
-            return self.reboot_hard(name, mark, may_be_repeat)
+            return self.reboot_hard(name, baseline, may_be_repeat)
         if option.kind != RESCUE:
             raise BadInput(f"SoftLayer cannot boot {option.name}.", todo="It can boot harddisk and rescue.")
         machine = self._client.machine(name)
@@ -131,24 +131,24 @@ class SoftLayerProvider(Provider):
             except Outstanding:
                 if not unsure[0]:
                     raise
-                # Nobody else's was there when the mark was taken: ours has arrived, and is only not shown yet.
+                # Nobody else's was there when the baseline was taken: ours has arrived, and is only not shown yet.
             except TooSoon as exc:
                 raise self._too_soon(name, exc) from None
-            return self._shown(name, mark, method)
+            return self._shown(name, baseline, method)
 
         # Later the first one may have ended, and not every account is shown that it did.
-        return at_most_once(self, self.facts.lag, ask, lambda: self._new_task(name, mark), unsure,
+        return at_most_once(self, self.facts.lag, ask, lambda: self._new_task(name, baseline), unsure,
                             lambda last: self._client.down(f"{method} of {name}", last, unsure[0]), refuses_second=True)
 
-    def reboot_hard(self, name: str, mark: t.Any, may_be_repeat: bool = False) -> Task:
+    def reboot_hard(self, name: str, baseline: t.Any, may_be_repeat: bool = False) -> Task:
         machine, method = self._client.machine(name), "rebootDefault"
         unsure = [may_be_repeat]
         # Whether this call is one that may have arrived.
         lost = False
 
         def asked() -> Task | None:
-            task = self._new_task(name, mark) or self._told_by_commands(name, mark)
-            if task is None and mark["commands"] is None and (lost or self.clock.time() - mark["at"] < REBOOT_SHOWS):
+            task = self._new_task(name, baseline) or self._told_by_commands(name, baseline)
+            if task is None and baseline["commands"] is None and (lost or self.clock.time() - baseline["at"] < REBOOT_SHOWS):
                 # Nothing tells whether the call arrived but the server itself. A second reboot could hit it while it boots.
                 return Task(NOT_KNOWN, "unknown", f"whether {method} arrived is not known; the server itself will tell")
             return task
@@ -162,12 +162,12 @@ class SoftLayerProvider(Provider):
                 raise
             except TooSoon as exc:
                 # A lost call may have been noted only now.
-                task = self._told_by_commands(name, mark) if lost else None
+                task = self._told_by_commands(name, baseline) if lost else None
                 if task is None:
                     raise self._too_soon(name, exc) from None
                 return task
             with contextlib.suppress(ProviderError):
-                task = self._new_task(name, mark)
+                task = self._new_task(name, baseline)
                 if task is not None:
                     return task
             return Task(NO_TRANSACTION, "unknown", f"{method} was taken, without a transaction")
@@ -181,11 +181,11 @@ class SoftLayerProvider(Provider):
             raise ProviderError(f"SoftLayer did not carry out {method} of {machine.name}, and does not say why.",
                                 todo="Look at the device in the portal; run this again, and open a ticket where that helps nothing.")
 
-    def _shown(self, name: str, mark: t.Any, method: str) -> Task:
+    def _shown(self, name: str, baseline: t.Any, method: str) -> Task:
         """The transaction of a call that was taken. It is never worth to fail for."""
         task = Task(NO_TRANSACTION, "unknown", f"{method} was taken, without a transaction")
         try:
-            return self.clock.wait(self.facts.lag, Backoff(0.5, 2.0)).until(lambda: self._new_task(name, mark), TimeoutError)
+            return self.clock.wait(self.facts.lag, Backoff(0.5, 2.0)).until(lambda: self._new_task(name, baseline), TimeoutError)
         except (ProviderError, TimeoutError):
             return task
 
@@ -195,10 +195,10 @@ class SoftLayerProvider(Provider):
         active = data.get("activeTransaction") or None
         return active, active or data.get("lastTransaction") or None
 
-    def _new_task(self, name: str, mark: t.Any) -> Task | None:
-        """The transaction that has begun since the mark."""
+    def _new_task(self, name: str, baseline: t.Any) -> Task | None:
+        """The transaction that has begun since the baseline."""
         active, newest = self._transactions(name)
-        if newest is None or newest["id"] == mark["transaction"] or str(newest["id"]) in mark.get("known", ()):
+        if newest is None or newest["id"] == baseline["transaction"] or str(newest["id"]) in baseline.get("known", ()):
             return None
         return self._task(newest, active)
 
@@ -213,8 +213,8 @@ class SoftLayerProvider(Provider):
             return None
         return sorted(command["createDate"] for command in found or [] if command.get("createDate"))
 
-    def _told_by_commands(self, name: str, mark: t.Any) -> Task | None:
-        if mark["commands"] is None or not set(self._commands(name) or ()) - set(mark["commands"]):
+    def _told_by_commands(self, name: str, baseline: t.Any) -> Task | None:
+        if baseline["commands"] is None or not set(self._commands(name) or ()) - set(baseline["commands"]):
             return None
         return Task(NO_TRANSACTION, "unknown", "the reboot was taken, without a transaction")
 
@@ -258,14 +258,14 @@ class SoftLayerProvider(Provider):
     # -- the log-in: the same as to the installed system, as the portal shows it
 
     def credentials_baseline(self, name: str) -> t.Any:
-        """Nothing to mark; but without a password it is better not to begin."""
+        """There is no baseline; but without a password it is better not to begin."""
         if self.read_credentials(name, None) is None:
             raise NotFound(f"SoftLayer shows no password of root for {name}, and its rescue system takes nothing else.",
                            state="Nothing was changed.",
                            todo="Enter one in the portal, at the device's passwords, or let the user see passwords.")
         return None
 
-    def read_credentials(self, name: str, mark: t.Any) -> Credentials | None:
+    def read_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
         data = self._client.read(name, "mask[id,operatingSystem[passwords[username,password]]]")
         known = {login.get("username"): login.get("password") for login in (data.get("operatingSystem") or {}).get("passwords") or []}
         return next((Credentials(user, known[user]) for user in _USERS if known.get(user)), None)

@@ -39,7 +39,7 @@ def key_of(sshd):
 
 def one_look(sshd, logins, known=None):
     with SshObserver("127.0.0.1", sshd.port, known or KnownHostKeys(), logins, timeout=10) as watch:
-        seen = watch.look(10)
+        seen = watch.poll(10)
     if seen and seen.client:
         seen.client.close()
     return seen
@@ -110,7 +110,7 @@ def test_silence_is_no_look(sshd):
 
 def one_look_for(sshd, seconds):
     with SshObserver("127.0.0.1", sshd.port, KnownHostKeys(), []) as watch:
-        return watch.look(seconds)
+        return watch.poll(seconds)
 
 
 # A look ahead
@@ -125,7 +125,7 @@ def test_a_look_ahead_sees_what_a_look_does(sshd, keys):
     ahead = ahead_of(sshd, [(keys["good"], False)])
     # Nobody asked yet: it logs in all the same.
     until(lambda: "Accepted publickey" in sshd.log)
-    seen = ahead.look(10, KnownHostKeys())
+    seen = ahead.poll(10, KnownHostKeys())
     assert (seen.system, seen.user, seen.evidence.root_fstype) == (RESCUE, getpass.getuser(), "overlay")
     seen.client.close()
     ahead.watch.close()
@@ -134,7 +134,7 @@ def test_a_look_ahead_sees_what_a_look_does(sshd, keys):
 def test_a_look_ahead_is_judged_by_what_is_known_afterwards(sshd, keys):
     ahead = ahead_of(sshd, [(keys["bad"], False)])
     until(lambda: "Connection closed" in sshd.log or "Disconnected" in sshd.log or "preauth" in sshd.log)
-    seen = ahead.look(10, KnownHostKeys(familiar=(key_of(sshd),)))
+    seen = ahead.poll(10, KnownHostKeys(familiar=(key_of(sshd),)))
     assert (seen.system, seen.reason) == (INSTALLED, "its host key is the one known from before")
     ahead.watch.close()
 
@@ -144,7 +144,7 @@ def test_a_look_ahead_at_what_does_not_answer_ends_when_it_is_to():
         # Nobody listens there.
         sock.bind(("127.0.0.1", 0))
         ahead = BackgroundObservation(SshObserver("127.0.0.1", sock.getsockname()[1], KnownHostKeys(), []))
-        assert ahead.look(0.3, KnownHostKeys()) is None
+        assert ahead.poll(0.3, KnownHostKeys()) is None
     assert "refused" in ahead.watch.heard
     ahead.watch.close()
 
@@ -157,7 +157,7 @@ def test_a_look_ahead_that_nobody_wants_closes_what_is_open(sshd, keys):
     # The way that sshd tells it depends on what was under way when the connection was closed.
     until(lambda: re.search("Disconnected from user|Connection (closed|reset) by|(Read|Write) error|Broken pipe", sshd.log),
           otherwise=lambda: f"sshd saw no end of the connection: {sshd.log}")
-    until(lambda: "look" not in {thread.name for thread in threading.enumerate()} - before)
+    until(lambda: "observe" not in {thread.name for thread in threading.enumerate()} - before)
 
 
 def test_a_failure_of_a_look_ahead_is_told_to_who_asks(monkeypatch, sshd):
@@ -167,5 +167,5 @@ def test_a_failure_of_a_look_ahead_is_told_to_who_asks(monkeypatch, sshd):
     monkeypatch.setattr(_evidence.PortWatcher, "take", broken)
     ahead = ahead_of(sshd, [])
     with pytest.raises(RuntimeError, match="It broke"):
-        ahead.look(10, KnownHostKeys())
+        ahead.poll(10, KnownHostKeys())
     ahead.abandon()

@@ -152,9 +152,9 @@ def test_somebody_else_was_first_by_a_moment(nova, web1, machine, session, conne
     real = OpenStack.reboot_baseline
 
     def overtaken(self, name, known=()):
-        mark = real(self, name, known)
+        baseline = real(self, name, known)
         connect("admin").compute.rescue_server(web1.id, "theirs", nova.rescue_image)
-        return mark
+        return baseline
 
     monkeypatch.setattr(OpenStack, "reboot_baseline", overtaken)
     result = session().enter()

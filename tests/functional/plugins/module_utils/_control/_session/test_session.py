@@ -498,7 +498,7 @@ def test_a_reboot_that_is_asked_for_late_is_waited_for(world):
     """Announced long ago, asked for only now: the machine has all of its time to boot, and no power cycle in the middle of it."""
     session = world.session()
     record = MyRecord("ovh_dedicated", NAME, phase=_record.REBOOTING, address="127.0.0.1",
-                      reboot=Reboot("hard", 1000.0, mark=[], hard=1))
+                      reboot=Reboot("hard", 1000.0, baseline=[], hard=1))
     with SshObserver("127.0.0.1", world.machine.port, KnownHostKeys(), []) as watch:
         rebooting = _reboot.Rebooting(session.context, record, RESCUE, watch)
         rebooting.request.since -= 3600

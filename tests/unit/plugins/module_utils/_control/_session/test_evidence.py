@@ -62,19 +62,19 @@ def test_nothing_known_is_nothing_claimed():
     assert KnownHostKeys().classify(OTHER, None, True)[0] == UNKNOWN
 
 
-def look(**said):
+def observation(**said):
     return Observation(RESCUE, "", "", evidence=Evidence(**said))
 
 
 @pytest.mark.parametrize(("seen", "ago", "before", "fresh"), [
-    (look(boot_id="b", uptime=5000), 60, "a", True),
-    (look(boot_id="a", uptime=5), 60, "a", False),  # a new boot has a new id, whatever the uptime
-    (look(boot_id="b", uptime=30), 60, None, True),
-    (look(boot_id="b", uptime=90), 60, None, False),
-    (look(uptime=30), 60, "a", True),
-    (look(uptime=90), 60, "a", False),
-    (look(boot_id="b"), 60, None, None),
-    (look(), 60, "a", None),
+    (observation(boot_id="b", uptime=5000), 60, "a", True),
+    (observation(boot_id="a", uptime=5), 60, "a", False),  # a new boot has a new id, whatever the uptime
+    (observation(boot_id="b", uptime=30), 60, None, True),
+    (observation(boot_id="b", uptime=90), 60, None, False),
+    (observation(uptime=30), 60, "a", True),
+    (observation(uptime=90), 60, "a", False),
+    (observation(boot_id="b"), 60, None, None),
+    (observation(), 60, "a", None),
     (Observation(RESCUE, "", ""), 60, "a", None),
 ])
 def test_freshness(seen, ago, before, fresh):
@@ -82,7 +82,7 @@ def test_freshness(seen, ago, before, fresh):
 
 
 def test_a_result_has_every_key_and_no_session():
-    empty, full = Observation(UNKNOWN, "why", "what").as_result(), look(boot_id="b", session="x").as_result()
+    empty, full = Observation(UNKNOWN, "why", "what").as_result(), observation(boot_id="b", session="x").as_result()
     assert empty.keys() == full.keys() == {"reason", "banner", "connect_error", "logged_in", "host_key", "boot_id", "uptime", "hostname",
                                            "kernel", "os", "root_fstype", "root_source"}
     assert (empty["banner"], empty["connect_error"]) == (None, "what")

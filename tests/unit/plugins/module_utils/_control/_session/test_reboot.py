@@ -44,12 +44,12 @@ class Killed(BaseException):
 
 @dataclasses.dataclass
 class Job:
-    """The provider's reboot: it waits, works, resets the server or fails, and has still something to do. mark: of the request that made
+    """The provider's reboot: it waits, works, resets the server or fails, and has still something to do. baseline: of the request that made
     it. runs: the system that ran when it was made. outcome: "goal" or "wrong", of what boots, "nothing", or "fails".
     """
 
     number: int
-    mark: int
+    baseline: int
     made_at: float
     runs: str | None
     queue: float
@@ -88,7 +88,7 @@ class World(Clock):
         self.booted_at = self.now - 3600.0
         self.boots = 0
         self.jobs: list[Job] = []
-        self.marks = 0
+        self.baselines = 0
         self.asked_at: float | None = None
         self.is_watched = False  # whether a controller is at work
         self.is_in_doubt = False  # whether the provider has taken a request
@@ -163,9 +163,9 @@ class World(Clock):
 
         self.call_in(seconds, come_up)
 
-    def request(self, mark: int) -> Job:
+    def request(self, baseline: int) -> Job:
         queue, work, rest, boots_in, outcome = next(self._fates, (1.0, 1.0, 0.0, 5.0, "goal"))
-        job = Job(len(self.jobs) + 1, mark, self.now, self.runs, queue, work, rest, outcome)
+        job = Job(len(self.jobs) + 1, baseline, self.now, self.runs, queue, work, rest, outcome)
         self.jobs.append(job)
         system = {"goal": self.goal, "wrong": OTHER[self.goal]}.get(outcome)
         if outcome != "fails":
@@ -194,10 +194,10 @@ class Api(Provider):
         return [job for job in self.world.jobs if self.world.now >= job.made_at + self.world.plan.late]
 
     def reboot_baseline(self, name, known=()):
-        self.world.marks += 1
-        return {"number": self.world.marks, "ids": [*known, *(str(job.number) for job in self.shown())]}
+        self.world.baselines += 1
+        return {"number": self.world.baselines, "ids": [*known, *(str(job.number) for job in self.shown())]}
 
-    def reboot_hard(self, name, mark, may_be_repeat=False):
+    def reboot_hard(self, name, baseline, may_be_repeat=False):
         world = self.world
         world.asked_at = world.asked_at or world.now
 
@@ -210,7 +210,7 @@ class Api(Provider):
                 raise Killed
             if answer in ("lost, not done", "not sent"):
                 raise Passing(answer, sent=answer != "not sent")
-            job = world.request(mark["number"])
+            job = world.request(baseline["number"])
             if answer == "killed, done":
                 raise Killed
             if answer == "lost, done":
@@ -219,7 +219,7 @@ class Api(Provider):
             return task(job)
 
         def asked():
-            return next((task(job) for job in self.shown() if str(job.number) not in mark["ids"]), None)
+            return next((task(job) for job in self.shown() if str(job.number) not in baseline["ids"]), None)
 
         world.is_in_doubt = True
         if world.is_booted_by_others:
@@ -273,7 +273,7 @@ class Port:
     def note_silence(self) -> None:
         pass
 
-    def look(self, seconds: float) -> Observation | None:
+    def poll(self, seconds: float) -> Observation | None:
         world = self.world
         if world.runs is None or world.now < world.silent_until:
             world.pause(seconds)
@@ -339,12 +339,12 @@ PLANS = st.builds(
     between=st.lists(st.floats(0.0, 400.0), min_size=MOST_CALLS, max_size=MOST_CALLS))
 
 
-def step_of(ctx, record, look, goal):
+def step_of(ctx, record, observation, goal):
     """What is decided before anything is rebooted, of a server whose boot option is set."""
-    fresh = _observe.is_fresh(ctx, record, look)
+    fresh = _observe.is_fresh(ctx, record, observation)
     now = _decide.Now(
-        record.phase, look.system, look.client is not None, goal == "rescue", fresh=fresh, requested=record.reboot is not None,
-        force=ctx.options.force, queued=bool(fresh) and is_to_come(ctx, record))
+        record.phase, observation.system, observation.client is not None, goal == "rescue", fresh=fresh,
+        requested=record.reboot is not None, force=ctx.options.force, queued=bool(fresh) and is_to_come(ctx, record))
     return _decide.entering(now) if goal == "rescue" else _decide.leaving(now)
 
 
@@ -354,14 +354,14 @@ def one_call(world, port, folder, goal):
                       reboot_method=world.plan.method, force=world.plan.force)
     ctx = Context(Api(world), options, folder, str, clock=world)
     record = folder.load()
-    began, marks, world.is_watched = world.monotonic(), world.marks, True
+    began, baselines, world.is_watched = world.monotonic(), world.baselines, True
     try:
-        look = port.look(1.0) or Observation("unknown", "nothing answers by SSH", "nothing")
-        step = step_of(ctx, record, look, goal)
+        observation = port.poll(1.0) or Observation("unknown", "nothing answers by SSH", "nothing")
+        step = step_of(ctx, record, observation, goal)
         if step in (_decide.BOOT, _decide.LEAVE):
             if step == _decide.LEAVE and record.phase != LEAVING:
                 ctx.save(record, LEAVING)
-            look = Rebooting(ctx, record, goal, port).run(look)
+            observation = Rebooting(ctx, record, goal, port).run(observation)
         return step in (_decide.BOOT, _decide.LEAVE, _decide.STAY, _decide.RESTORE)
     except Killed:
         return False
@@ -371,7 +371,7 @@ def one_call(world, port, folder, goal):
     finally:
         world.is_watched = False
         assert world.monotonic() - began < MOST_SECONDS, "it does not end in time"
-        assert world.marks - marks <= HARD_REBOOTS, "it power cycles on and on"
+        assert world.baselines - baselines <= HARD_REBOOTS, "it power cycles on and on"
 
 
 def first_record(goal):
@@ -398,8 +398,8 @@ def test_whatever_happens(goal, plan):
         with contextlib.suppress(Killed):  # nobody is there to be killed
             world.pause(pause)
     assert len(world.jobs) == 1 or not plan.is_kind(goal), "more was rebooted than once"
-    marks = [job.mark for job in world.jobs]
-    assert len(marks) == len(set(marks)), "two resets for one request"
+    baselines = [job.baseline for job in world.jobs]
+    assert len(baselines) == len(set(baselines)), "two resets for one request"
     if goal == "installed" and not plan.force:
         assert all(job.runs != "installed" for job in world.jobs), "the installed system is reset while leaving"
 

@@ -38,7 +38,7 @@ def folder(tmp_path):
 @pytest.fixture
 def record():
     return Record("ovh_dedicated", "web1", phase=_record.REBOOTING, before={"bootId": 1, "rescueMail": None},
-                  reboot=Reboot("hard", 1000.5, mark=[1, 2], task="3", hard=1), tasks=["3"])
+                  reboot=Reboot("hard", 1000.5, baseline=[1, 2], task="3", hard=1), tasks=["3"])
 
 
 def test_what_is_saved_is_loaded(folder, record):

@@ -320,7 +320,7 @@ def test_into_rescue_and_out(nova, provider, make_server, nova_power, held):
 def test_who_loses_a_race_goes_on_with_the_rescue_of_the_other(nova, provider, make_server, connect, nova_power, held, racing):
     """Two want the same at once. Nova does it once, and tells the loser a fault of its own, or that it is late."""
     server = make_server()
-    option, mark = provider.choose("web1", "best"), provider.reboot_baseline("web1")
+    option, baseline = provider.choose("web1", "best"), provider.reboot_baseline("web1")
     won, tasks = [], []
 
     def other():
@@ -328,7 +328,7 @@ def test_who_loses_a_race_goes_on_with_the_rescue_of_the_other(nova, provider, m
             "rescue": {"rescue_image_ref": nova.rescue_image, "adminPass": "theirs"}}).status_code)
 
     def ours():
-        tasks.append(provider.boot_into("web1", option, mark, password="ours"))
+        tasks.append(provider.boot_into("web1", option, baseline, password="ours"))
 
     threads = [threading.Thread(target=other), threading.Thread(target=ours)]
     if racing:
@@ -356,7 +356,7 @@ def test_who_loses_a_race_goes_on_with_the_rescue_of_the_other(nova, provider, m
 def test_a_rescue_that_nova_ended_by_itself_shows(nova, provider, make_server, nova_power):
     server = make_server()
     rescue(provider, nova)
-    mark = provider.reboot_baseline("web1")
+    baseline = provider.reboot_baseline("web1")
 
     def ended():
         nova.end_rescues(1)
@@ -371,7 +371,7 @@ def test_a_rescue_that_nova_ended_by_itself_shows(nova, provider, make_server, n
     provider.clock.pause(provider.facts.lag)
     task = provider.read_task("web1", "rescue")
     assert (task.state, task.text) == ("failed", "rescue: it ended, and Nova says ACTIVE")
-    assert provider.boot_into("web1", DISK, mark, may_be_repeat=True).state == "done"
+    assert provider.boot_into("web1", DISK, baseline, may_be_repeat=True).state == "done"
     assert nova_power.names(server).count("unrescue") == 1
 
 
@@ -421,8 +421,8 @@ def test_the_size_that_an_image_wants_is_no_obstacle(nova, provider, make_server
 
 def test_nothing_goes_between_while_it_is_rescued(nova, provider, make_server, connect, held):
     make_server()
-    option, mark = provider.choose("web1", "best"), provider.reboot_baseline("web1")
-    task = provider.boot_into("web1", option, mark)
+    option, baseline = provider.choose("web1", "best"), provider.reboot_baseline("web1")
+    task = provider.boot_into("web1", option, baseline)
     for call in (lambda: provider.boot_into("web1", DISK, provider.reboot_baseline("web1")),
                  lambda: provider.reboot_hard("web1", provider.reboot_baseline("web1"))):
         with pytest.raises(ProviderError, match="task_state rescuing") as told:
@@ -488,10 +488,10 @@ def test_the_way_out_after_a_rescue_that_failed_is_a_reboot(nova, provider, make
 def test_each_refusal_ends_in_words(nova, provider, make_server, status, error, words):
     """Whatever answers that status, and with whatever body: here a proxy's page of HTML."""
     server = make_server()
-    mark = provider.reboot_baseline("web1")
+    baseline = provider.reboot_baseline("web1")
     nova.lose('{"reboot"', times=1000, after=False, status=status)
     with pytest.raises(error, match=words) as told:
-        provider.reboot_hard("web1", mark)
+        provider.reboot_hard("web1", baseline)
     nova.control(faults=[])
     assert told.value.todo and nova.actions(server) == ["create"]
     assert str(status) in told.value.what
@@ -516,9 +516,9 @@ def test_a_lost_answer_brings_no_second_time(nova, provider, make_server, nova_p
     if word == "unrescue":
         rescue(provider, nova)
     option = provider.choose("web1", "best") if word == "rescue" else DISK
-    mark = provider.reboot_baseline("web1")
+    baseline = provider.reboot_baseline("web1")
     nova.lose(f'{{"{word}"', after=after)
-    task = provider.boot_into("web1", option, mark, password="ours")
+    task = provider.boot_into("web1", option, baseline, password="ours")
     assert end(provider, task).state == "done"
     assert [event["event"] for event in nova_power.events].count(word) == 1
 
@@ -541,10 +541,10 @@ def test_a_call_that_died_is_not_repeated(nova, provider, make_server, word):
     if word == "unrescue":
         rescue(provider, nova)
     option = provider.choose("web1", "best") if word == "rescue" else DISK
-    mark = provider.reboot_baseline("web1")
-    end(provider, provider.boot_into("web1", option, mark))
+    baseline = provider.reboot_baseline("web1")
+    end(provider, provider.boot_into("web1", option, baseline))
     asked(nova, "")
-    assert provider.boot_into("web1", option, mark, may_be_repeat=True).state == "done"
+    assert provider.boot_into("web1", option, baseline, may_be_repeat=True).state == "done"
     assert asked(nova, f'"{word}"') == 0
 
 
@@ -598,10 +598,10 @@ def test_booting_the_disk_of_what_is_not_in_rescue_reboots_it(nova, provider, ma
 @pytest.mark.one_process
 def test_a_hard_reboot(nova, provider, make_server, nova_power):
     make_server()
-    mark = provider.reboot_baseline("web1")
+    baseline = provider.reboot_baseline("web1")
     nova.lose('{"reboot"')
-    assert end(provider, provider.reboot_hard("web1", mark)).state == "done"
-    assert provider.reboot_hard("web1", mark, may_be_repeat=True).state == "done"
+    assert end(provider, provider.reboot_hard("web1", baseline)).state == "done"
+    assert provider.reboot_hard("web1", baseline, may_be_repeat=True).state == "done"
     assert [event["event"] for event in nova_power.events].count("reboot") == 1
 
 

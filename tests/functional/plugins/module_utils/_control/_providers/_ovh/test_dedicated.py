@@ -266,17 +266,17 @@ def test_what_is_restored_after_somebody_left_it_armed(provider, server):
 @pytest.mark.parametrize("acts", [True, False])
 def test_a_lost_answer_is_no_second_reboot(api, provider, server, kind, acts):
     provider.reboot_hard(NAME, provider.reboot_baseline(NAME))  # an older one is not taken for ours
-    mark = provider.reboot_baseline(NAME)
+    baseline = provider.reboot_baseline(NAME)
     api.faults.add("POST", "/reboot$", kind, acts=acts)
-    task = provider.reboot_hard(NAME, mark)
+    task = provider.reboot_hard(NAME, baseline)
     assert len(server.reboots) == 2
     assert task.id == str(server.reboots[1].taskId)
 
 
 def test_a_reboot_that_died_is_found_again(provider, server):
-    mark = json.loads(json.dumps(provider.reboot_baseline(NAME)))
-    task = provider.reboot_hard(NAME, mark)
-    assert provider.reboot_hard(NAME, mark, may_be_repeat=True).id == task.id
+    baseline = json.loads(json.dumps(provider.reboot_baseline(NAME)))
+    task = provider.reboot_hard(NAME, baseline)
+    assert provider.reboot_hard(NAME, baseline, may_be_repeat=True).id == task.id
     assert len(server.reboots) == 1
 
 
@@ -452,17 +452,17 @@ def into_rescue(provider, server, key=None):
 
 def test_a_password_by_secret(api, provider, server):
     server.mail = MailOptions(delay=float("inf"))
-    mark = json.loads(json.dumps(provider.credentials_baseline(NAME)))
-    assert provider.read_credentials(NAME, mark) is None
+    baseline = json.loads(json.dumps(provider.credentials_baseline(NAME)))
+    assert provider.read_credentials(NAME, baseline) is None
     password = into_rescue(provider, server)
-    found = provider.read_credentials(NAME, mark)
+    found = provider.read_credentials(NAME, baseline)
     assert (found.user, found.password) == ("root", password)
 
 
 def test_a_mark_holds_no_secret_and_no_id_of_one(api, provider, server):
     into_rescue(provider, server)
-    mark = json.dumps(provider.credentials_baseline(NAME))
-    assert api.secrets and not any(secret in mark for secret in api.sensitive())
+    baseline = json.dumps(provider.credentials_baseline(NAME))
+    assert api.secrets and not any(secret in baseline for secret in api.sensitive())
 
 
 def test_a_secret_of_before_is_not_taken(api, provider, server, monkeypatch):
@@ -470,8 +470,8 @@ def test_a_secret_of_before_is_not_taken(api, provider, server, monkeypatch):
     server.mail = MailOptions(delay=float("inf"))
     # The lab gives out a new id each time. Whether OVH does nobody knows: here it does not.
     monkeypatch.setattr(api, "_new_secret", lambda value: next(n for n, secret in api.secrets.items() if secret.value == value))
-    mark = provider.credentials_baseline(NAME)
-    assert provider.read_credentials(NAME, mark) is None
+    baseline = provider.credentials_baseline(NAME)
+    assert provider.read_credentials(NAME, baseline) is None
 
 
 @pytest.mark.parametrize("mail", [
@@ -482,19 +482,19 @@ def test_a_password_by_mail(api, provider, server, mail):
     server.secret_delay, server.mail = float("inf"), mail
     into_rescue(provider, server)  # its mail is too old for the next one
     until(lambda: len(api.mails) == 1 + mail.unrelated)
-    mark = provider.credentials_baseline(NAME)
-    assert provider.read_credentials(NAME, mark) is None
+    baseline = provider.credentials_baseline(NAME)
+    assert provider.read_credentials(NAME, baseline) is None
     password = into_rescue(provider, server)
-    found = until(lambda: provider.read_credentials(NAME, mark))
+    found = until(lambda: provider.read_credentials(NAME, baseline))
     assert (found.user, found.password) == ("root", password)
 
 
 def test_mails_that_give_nothing_away(api, provider):
-    mark = provider.credentials_baseline(NAME)
+    baseline = provider.credentials_baseline(NAME)
     for subject, body in ((f"[{NAME}] Your bill", "It is high."), ("Linux rescue mode", "password: not-yours"),
                           (f"[{NAME}] rescue", "password: "), (f"[{NAME}] rescue", f"secret/#?id={'0' * 36}")):
         api.add_mail(subject, body)
-    assert provider.read_credentials(NAME, mark) is None
+    assert provider.read_credentials(NAME, baseline) is None
 
 
 def test_a_key_that_may_read_neither_secret_nor_mail(api):

@@ -248,11 +248,11 @@ def test_a_lost_answer_is_no_second_reboot(api, provider, vps, rescue, disk, old
         make_old(vps)
     ended(provider, provider.reboot_hard(NAME, provider.reboot_baseline(NAME)))  # an older one is not taken for ours
     vps.netbootMode = "rescue" if right else "local"
-    mark = mark_of(provider)
+    baseline = mark_of(provider)
     del vps.jobs[:]
     for method in ("PUT", "POST"):
         api.faults.add(method, f"{PATH}(/reboot)?$", kind, acts=acts)
-    task = provider.boot_into(NAME, rescue, mark)
+    task = provider.boot_into(NAME, rescue, baseline)
     until(lambda: provider.read_task(NAME, task.id).state == "done")
     expected = ["rebootVm"] if right else ["setNetboot", "rebootVm"] if old else ["setNetboot"]
     assert types(vps) == expected
@@ -273,12 +273,12 @@ def test_a_fault_at_each_call_is_no_second_reboot(api, provider, vps, rescue, ca
 @pytest.mark.parametrize("mode", ["local", "rescue"])
 def test_a_switch_that_died_is_found_again(api, provider, vps, rescue, mode, waits):
     vps.netbootMode = mode
-    mark = mark_of(provider)
-    first = provider.boot_into(NAME, rescue, mark)
+    baseline = mark_of(provider)
+    first = provider.boot_into(NAME, rescue, baseline)
     if waits:
         ended(provider, first)
     # By another controller, which has only the mark.
-    again = OvhVps(params(api)).boot_into(NAME, rescue, mark, may_be_repeat=True)
+    again = OvhVps(params(api)).boot_into(NAME, rescue, baseline, may_be_repeat=True)
     assert again.id == first.id
     assert len(vps.jobs) == len(asked(api)) == 1
 
@@ -294,28 +294,28 @@ def test_a_switch_that_was_announced_but_not_asked_for_is_asked_for(provider, vp
 def test_a_reboot_that_died_is_found_again(provider, vps, old):
     if old:
         make_old(vps)
-    mark = mark_of(provider)
-    task = provider.reboot_hard(NAME, mark)
-    assert provider.reboot_hard(NAME, mark, may_be_repeat=True).id == task.id
+    baseline = mark_of(provider)
+    task = provider.reboot_hard(NAME, baseline)
+    assert provider.reboot_hard(NAME, baseline, may_be_repeat=True).id == task.id
     assert types(vps) == ["rebootVm"]
 
 
 def test_the_old_model_that_was_set_and_not_rebooted_is_rebooted(api, provider, vps, rescue):
     make_old(vps)
-    mark = mark_of(provider)
+    baseline = mark_of(provider)
     provider.write_settings(NAME, {"netbootMode": "rescue"})
-    ended(provider, provider.boot_into(NAME, rescue, mark, may_be_repeat=True))
+    ended(provider, provider.boot_into(NAME, rescue, baseline, may_be_repeat=True))
     assert asked(api) == ["PUT", "POST"]
-    ended(provider, provider.boot_into(NAME, rescue, mark, may_be_repeat=True))
+    ended(provider, provider.boot_into(NAME, rescue, baseline, may_be_repeat=True))
     assert asked(api) == ["PUT", "POST"]
 
 
 def test_a_purged_task_counts_as_done_where_the_mode_has_changed(api, provider, vps, rescue):
     api.faults.add("PUT", PATH, "task_purged")
-    mark = mark_of(provider)
-    provider.boot_into(NAME, rescue, mark)
+    baseline = mark_of(provider)
+    provider.boot_into(NAME, rescue, baseline)
     until(lambda: not vps.tasks)
-    again = provider.boot_into(NAME, rescue, mark, may_be_repeat=True)
+    again = provider.boot_into(NAME, rescue, baseline, may_be_repeat=True)
     assert again == ("netbootMode=rescue", "done", "netbootMode is rescue")
     assert provider.read_task(NAME, again.id) == again
     assert asked(api) == ["PUT"]
@@ -345,18 +345,18 @@ def test_another_task_is_waited_for(api, provider, vps, rescue, disk, second):
     """Leaving before entering has ended: the mode that shows is right, and will be wrong."""
     vps.second_task, vps.task_seconds["doing"] = second, 1.0
     provider.boot_into(NAME, rescue, mark_of(provider))
-    mark = mark_of(provider)
-    assert mark["mode"] == "local"
-    ended(provider, provider.boot_into(NAME, disk, mark))
+    baseline = mark_of(provider)
+    assert baseline["mode"] == "local"
+    ended(provider, provider.boot_into(NAME, disk, baseline))
     assert (vps.netbootMode, types(vps)) == ("local", ["setNetboot", "setNetboot"])
     assert [boot.kind for boot in vps.booted] == ["rescue", "installed"]
 
 
 def test_somebody_elses_switch_into_the_same_mode_is_enough(api, provider, vps, rescue):
     vps.task_seconds["doing"] = 0.2
-    mark = mark_of(provider)
-    OvhVps(params(api)).boot_into(NAME, rescue, mark)
-    task = provider.boot_into(NAME, rescue, mark)
+    baseline = mark_of(provider)
+    OvhVps(params(api)).boot_into(NAME, rescue, baseline)
+    task = provider.boot_into(NAME, rescue, baseline)
     assert (task.state, vps.netbootMode) == ("done", "rescue")
     assert types(vps) == ["setNetboot"]
 
@@ -368,13 +368,13 @@ def test_the_wrong_system_came_up_before_the_task_has_ended(api, provider, vps, 
     """The next reboot is asked for when the mode still shows the old one; another PUT would then do nothing."""
     vps.task_seconds["doing"] = 0.2
     first = provider.boot_into(NAME, rescue, mark_of(provider))
-    mark = mark_of(provider)
-    assert mark["mode"] == "local"
+    baseline = mark_of(provider)
+    assert baseline["mode"] == "local"
     if over:
         ended(provider, first)
     if fault:
         api.faults.add("POST", PATH, fault, acts=acts)
-    ended(provider, provider.boot_into(NAME, rescue, mark))
+    ended(provider, provider.boot_into(NAME, rescue, baseline))
     assert types(vps) == ["setNetboot", "rebootVm"]
     assert [boot.kind for boot in vps.booted] == ["rescue", "rescue"]
 
@@ -400,17 +400,17 @@ def test_a_call_that_died_while_it_waited_for_an_older_task_has_asked_for_nothin
 @pytest.mark.parametrize("second", ["conflict", "bad_request"])
 def test_a_task_that_begins_between_is_waited_for(api, provider, vps, rescue, monkeypatch, mode, second):
     vps.netbootMode, vps.second_task, vps.task_seconds["doing"] = mode, second, 0.2
-    mark = mark_of(provider)
+    baseline = mark_of(provider)
     real = provider.listed
 
     def listed(name, states):
         found = real(name, states)
         if not vps.jobs:
-            OvhVps(params(api)).reboot_hard(NAME, mark)
+            OvhVps(params(api)).reboot_hard(NAME, baseline)
         return found
 
     monkeypatch.setattr(provider, "listed", listed)
-    task = ended(provider, provider.boot_into(NAME, rescue, mark))
+    task = ended(provider, provider.boot_into(NAME, rescue, baseline))
     assert (task.state, vps.netbootMode) == ("done", "rescue")
     # Where it was a reboot that was to be asked for, and the API says that one is under way, that is as good.
     same = mode == "rescue" and second == "conflict"
@@ -422,7 +422,7 @@ def test_a_task_that_never_ends_is_told(provider, vps, rescue, monkeypatch):
     vps.task_seconds["doing"] = math.inf
     provider.reboot_hard(NAME, mark_of(provider))
     until(lambda: vps.jobs[0].progress == 70 or vps.jobs[0].state == "doing")
-    for ask in (lambda mark: provider.boot_into(NAME, rescue, mark), lambda mark: provider.reboot_hard(NAME, mark)):
+    for ask in (lambda baseline: provider.boot_into(NAME, rescue, baseline), lambda baseline: provider.reboot_hard(NAME, baseline)):
         with pytest.raises(Busy, match="rebootVm doing 0 %"):
             ask(mark_of(provider))
     assert len(vps.jobs) == 1
@@ -543,36 +543,36 @@ def test_a_password_by_mail(api, provider, vps, mail):
     vps.mail = mail
     into_rescue(provider, vps)  # its mail is too old for the next one
     until(lambda: len(api.mails) == 1 + mail.unrelated)
-    mark = json.loads(json.dumps(provider.credentials_baseline(NAME)))
-    assert provider.read_credentials(NAME, mark) is None
+    baseline = json.loads(json.dumps(provider.credentials_baseline(NAME)))
+    assert provider.read_credentials(NAME, baseline) is None
     password = into_rescue(provider, vps)
-    found = until(lambda: provider.read_credentials(NAME, mark))
+    found = until(lambda: provider.read_credentials(NAME, baseline))
     assert (found.user, found.password) == ("root", password)
-    assert not any(secret in json.dumps(mark) for secret in api.sensitive())
+    assert not any(secret in json.dumps(baseline) for secret in api.sensitive())
 
 
 def test_a_mail_that_never_comes(api, provider, vps):
     vps.mail = MailOptions(delay=math.inf)
-    mark = provider.credentials_baseline(NAME)
+    baseline = provider.credentials_baseline(NAME)
     into_rescue(provider, vps)
-    assert provider.read_credentials(NAME, mark) is None
+    assert provider.read_credentials(NAME, baseline) is None
 
 
 def test_mails_that_give_nothing_away(api, provider):
-    mark = provider.credentials_baseline(NAME)
+    baseline = provider.credentials_baseline(NAME)
     for subject, body in ((f"[{NAME}] Your bill", "It is high."), ("rescue mode", "password: not-yours"),
                           (f"[{NAME}] rescue", "password: "), (f"[{NAME}] rescue", f"secret/#?id={'0' * 36}"),
                           (f"[x{NAME}] rescue", "password: not-yours"), (f"[{NAME}.example] rescue", "password: not-yours"),
                           (f"[other.{NAME}] rescue", "password: not-yours")):
         api.add_mail(subject, body)
-    assert provider.read_credentials(NAME, mark) is None
+    assert provider.read_credentials(NAME, baseline) is None
 
 
 @pytest.mark.parametrize("subject", [f"[xx00000-ovh] [{NAME}] Rescue", f"Rescue: {NAME}", f"Rescue of {NAME}."])
 def test_the_name_may_stand_anywhere(api, provider, subject):
-    mark = provider.credentials_baseline(NAME)
+    baseline = provider.credentials_baseline(NAME)
     api.add_mail(subject, "<p>user: root<br/>password: s3cret<br /></p>")
-    assert provider.read_credentials(NAME, mark) == ("root", "s3cret")
+    assert provider.read_credentials(NAME, baseline) == ("root", "s3cret")
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -586,7 +586,7 @@ def test_mails_that_cannot_be_read_are_no_empty_history(api, provider, kind):
 
 def test_calls_are_few(api, provider, vps, rescue):
     """The cost of a switch besides its waits."""
-    mark = mark_of(provider)
+    baseline = mark_of(provider)
     api.log.clear()
-    provider.boot_into(NAME, rescue, mark)
+    provider.boot_into(NAME, rescue, baseline)
     assert collections.Counter(call.method for call in api.log) == {"GET": 7, "PUT": 1}

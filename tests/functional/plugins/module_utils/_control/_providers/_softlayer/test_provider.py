@@ -110,7 +110,7 @@ def provider(api, transport):
 
 
 def mark_of(provider, name):
-    """A mark, as it comes back from a record."""
+    """A baseline, as it comes back from a record."""
     return json.loads(json.dumps(provider.reboot_baseline(name)))
 
 
@@ -253,10 +253,10 @@ def test_a_fault_that_stays_is_told(hasty, api, provider, fault):
 ])
 def test_each_failure_ends_in_words(hasty, api, provider, server, name, fault, error, what, todo):
     """What failed, by which call; whether it may have arrived; what to do."""
-    mark = mark_of(provider, name)
+    baseline = mark_of(provider, name)
     api.faults.add("RescueLayer", fault, every=1)
     with pytest.raises(error, match=what) as caught:
-        provider.boot_into(name, OPTION, mark)
+        provider.boot_into(name, OPTION, baseline)
     assert todo in caught.value.todo and "<" not in caught.value.what and server.rescues == 0
     if error is Busy:
         assert caught.value.state == "This call changed nothing."
@@ -316,8 +316,8 @@ def test_the_rescue_environment_of_windows(api, provider, servers):
 
 def test_a_task_is_told_while_it_runs(provider, server, name):
     server.rescue_seconds = {"RESCUE_SETUP": 0.3}
-    mark = mark_of(provider, name)
-    task = provider.boot_into(name, OPTION, mark)
+    baseline = mark_of(provider, name)
+    task = provider.boot_into(name, OPTION, baseline)
     assert (task.state, task.text) == ("running", "Rescue Rescue setup")
     assert provider.unfinished_tasks(name) == [task]
     assert provider.read_task(name, NO_TRANSACTION) == task._replace(id=NO_TRANSACTION)
@@ -340,29 +340,29 @@ def test_a_task_that_cannot_be_read_is_no_evidence(hasty, api, provider, name, f
 def test_a_lost_answer_is_no_second_rescue(api, provider, server, name, fault, acts, shown_after):
     provider.boot_into(name, OPTION, mark_of(provider, name))
     until(lambda: server.active is None)
-    mark = mark_of(provider, name)  # an older one is not taken for ours
+    baseline = mark_of(provider, name)  # an older one is not taken for ours
     server.shown_after, server.rescue_seconds = shown_after, {"RESCUE_BOOT": 1.0}
     api.faults.add("RescueLayer", fault, acts=acts)
-    task = provider.boot_into(name, OPTION, mark)
+    task = provider.boot_into(name, OPTION, baseline)
     assert server.rescues == 2
     assert task.id == (str(server.transactions[1].id) if shown_after < 9 else NO_TRANSACTION)
     until(lambda: boots(server) == ["rescue", "rescue"])
 
 
 def test_a_rescue_that_died_is_found_again(provider, server, name):
-    mark = mark_of(provider, name)
-    task = provider.boot_into(name, OPTION, mark)
-    assert provider.boot_into(name, OPTION, mark, may_be_repeat=True).id == task.id
+    baseline = mark_of(provider, name)
+    task = provider.boot_into(name, OPTION, baseline)
+    assert provider.boot_into(name, OPTION, baseline, may_be_repeat=True).id == task.id
     until(lambda: server.active is None)
-    assert provider.boot_into(name, OPTION, mark, may_be_repeat=True).id == task.id
+    assert provider.boot_into(name, OPTION, baseline, may_be_repeat=True).id == task.id
     assert server.rescues == 1
 
 
 def test_a_rescue_that_died_and_is_not_shown_yet(provider, server, name):
-    mark = mark_of(provider, name)
+    baseline = mark_of(provider, name)
     server.shown_after, server.rescue_seconds = 9.0, {"RESCUE_BOOT": 9.0}
-    provider.boot_into(name, OPTION, mark)
-    assert provider.boot_into(name, OPTION, mark, may_be_repeat=True).id == NO_TRANSACTION
+    provider.boot_into(name, OPTION, baseline)
+    assert provider.boot_into(name, OPTION, baseline, may_be_repeat=True).id == NO_TRANSACTION
     assert server.rescues == 1
 
 
@@ -379,14 +379,14 @@ def test_a_rescue_that_cannot_be_asked_for(hasty, api, provider, server, name):
 
 
 def test_a_transaction_of_somebody_else(api, provider, server, name):
-    mark = mark_of(provider, name)
+    baseline = mark_of(provider, name)
     api.begin(server, "Port speed", {"PORT_CHANGE": 9.0})
     with pytest.raises(Busy, match=r"at work on .*: Port speed Port change") as caught:
         provider.reboot_baseline(name)
     assert caught.value.details == {"tasks": [str(server.active.id)]}
-    for call in (provider.boot_into, lambda name, option, mark: provider.reboot_hard(name, mark)):
+    for call in (provider.boot_into, lambda name, option, baseline: provider.reboot_hard(name, baseline)):
         with pytest.raises(Busy, match="There is currently an outstanding transaction for this server"):
-            call(name, OPTION, mark)
+            call(name, OPTION, baseline)
     assert (server.rescues, server.reboots) == (0, 0)
 
 
@@ -411,9 +411,9 @@ def test_a_call_that_is_not_carried_out(provider, name, monkeypatch):
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("acts", [True, False])
 def test_a_lost_answer_is_no_second_reboot_of_hardware(api, provider, servers, fault, acts):
-    mark = mark_of(provider, "db1")
+    baseline = mark_of(provider, "db1")
     api.faults.add("rebootDefault", fault, acts=acts)
-    task = provider.reboot_hard("db1", mark)
+    task = provider.reboot_hard("db1", baseline)
     assert (task.id, servers["hw"].reboots) == (NO_TRANSACTION, 1)
 
 
@@ -422,19 +422,19 @@ def test_a_lost_answer_is_no_second_reboot_of_hardware(api, provider, servers, f
 def test_a_lost_answer_is_no_second_reboot_of_a_guest(api, provider, servers, fault, acts):
     """Nobody but the guest itself can tell, so that it is left to it; who comes later asks again."""
     guest = servers["vs"]
-    mark = mark_of(provider, "web1")
+    baseline = mark_of(provider, "web1")
     api.faults.add("rebootDefault", fault, acts=acts)
-    task = provider.reboot_hard("web1", mark)
+    task = provider.reboot_hard("web1", baseline)
     assert (task.id, task.state, guest.reboots) == (NOT_KNOWN, "unknown", int(acts))
-    assert provider.reboot_hard("web1", mark, may_be_repeat=True).id == NOT_KNOWN
+    assert provider.reboot_hard("web1", baseline, may_be_repeat=True).id == NOT_KNOWN
     assert len(writes(api)) == 1
-    late = {**mark, "at": mark["at"] - 600}
+    late = {**baseline, "at": baseline["at"] - 600}
     assert provider.reboot_hard("web1", late, may_be_repeat=True).id == NO_TRANSACTION
     assert guest.reboots == 1 + acts
 
 
 def test_a_call_that_never_left_is_made_again(api, provider, servers, monkeypatch):
-    mark = mark_of(provider, "web1")
+    baseline = mark_of(provider, "web1")
     right = provider._client.api.transport.endpoint_url
     with socket.create_server(("127.0.0.1", 0)) as free:
         wrong = right.replace(f":{api.port}/", f":{free.getsockname()[1]}/")
@@ -448,14 +448,14 @@ def test_a_call_that_never_left_is_made_again(api, provider, servers, monkeypatc
             provider._client.api.transport.endpoint_url = right
 
     monkeypatch.setattr(provider._client, "attempt", heal)
-    assert provider.reboot_hard("web1", mark).id == NO_TRANSACTION
+    assert provider.reboot_hard("web1", baseline).id == NO_TRANSACTION
     assert servers["vs"].reboots == 1
 
 
 def test_a_reboot_of_hardware_that_died_is_found_again(provider, servers):
-    mark = mark_of(provider, "db1")
-    provider.reboot_hard("db1", mark)
-    assert provider.reboot_hard("db1", mark, may_be_repeat=True).id == NO_TRANSACTION
+    baseline = mark_of(provider, "db1")
+    provider.reboot_hard("db1", baseline)
+    assert provider.reboot_hard("db1", baseline, may_be_repeat=True).id == NO_TRANSACTION
     assert servers["hw"].reboots == 1
 
 
@@ -466,10 +466,10 @@ def test_a_reboot_of_hardware_that_was_announced_but_not_asked_for_is_asked_for(
 
 def test_a_reboot_of_hardware_that_tells_no_commands(api, provider, servers):
     api.faults.add("RemoteManagementCommands", "permission", every=1)
-    mark = mark_of(provider, "db1")
-    assert mark["commands"] is None
+    baseline = mark_of(provider, "db1")
+    assert baseline["commands"] is None
     api.faults.add("rebootDefault", "reset", acts=True)
-    assert provider.reboot_hard("db1", mark).id == NOT_KNOWN
+    assert provider.reboot_hard("db1", baseline).id == NOT_KNOWN
     assert servers["hw"].reboots == 1
 
 
@@ -496,9 +496,9 @@ def test_a_rescue_of_hardware_that_was_rebooted_a_while_ago(provider, servers):
 
 def test_a_reboot_that_makes_a_transaction(api, provider, server, name):
     """Nobody knows of one; where there is one after all, it tells."""
-    mark = mark_of(provider, name)
+    baseline = mark_of(provider, name)
     transaction = api.begin(server, "Reboot", {"REBOOT": 0.05})
-    assert provider.reboot_hard(name, mark, may_be_repeat=True).id == str(transaction.id)
+    assert provider.reboot_hard(name, baseline, may_be_repeat=True).id == str(transaction.id)
     assert server.reboots == 0
 
 
