@@ -4,7 +4,7 @@
 
 """Calls to a provider's API: repeated where that is safe, at most once where it is not. Private to this collection.
 
-A provider's client raises what it likes; its file makes one of our exceptions of that, and Passing of what passes by itself.
+A provider's client raises what it likes; its file makes one of our exceptions of that, and Transient of what passes by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = t.TypeVar("T")
 _PASSING = (408, 429)
 
 
-class Passing(ProviderError):
+class Transient(ProviderError):
     """A failure that passes by itself: the connection broke, a proxy answered, the API had a fault or has had enough.
 
     sent: whether the call may have been carried out. after: the seconds for which the API wants to be left alone.
@@ -37,16 +37,16 @@ class Passing(ProviderError):
         self.after = after
 
 
-def passes(status: int | None) -> bool:
+def is_transient(status: int | None) -> bool:
     """Whether an answer of HTTP is one that passes."""
     return status is not None and (status in _PASSING or status >= 500)
 
 
-def passing(what: str, response: t.Any) -> Passing:
+def transient(what: str, response: t.Any) -> Transient:
     """What an answer of HTTP is that passes. response: one of requests, or None where there was no answer."""
     after = response.headers.get("Retry-After", "") if response is not None else ""
     # It may be a date, too, which is left alone.
-    return Passing(what, after=float(after) if after.isdigit() else 0.0)
+    return Transient(what, after=float(after) if after.isdigit() else 0.0)
 
 
 def is_loopback(url: str | None) -> bool:
@@ -64,7 +64,7 @@ class _Attempts:
     def __init__(self, owner: Provider, backoff: Backoff):
         self.owner = owner
         self.clock = owner.clock
-        self.last: Passing | None = None
+        self.last: Transient | None = None
         self._wait = self.clock.wait(owner.patience, backoff, pause=self._pause)
 
     def soon(self) -> None:
@@ -79,7 +79,7 @@ class _Attempts:
         def once() -> T | None:
             try:
                 return poll()
-            except Passing as exc:
+            except Transient as exc:
                 if self.last is not None:
                     self.owner.notice(f"the API fails ({exc.what.rstrip('.')}); the call is tried for {self.owner.patience:.0f} s")
                 self.last = exc
@@ -88,17 +88,17 @@ class _Attempts:
         return t.cast(T, self._wait.until(once, on_timeout))
 
 
-def repeated(owner: Provider, call: t.Callable[[], T], on_timeout: t.Callable[[Passing], Exception]) -> T:
+def repeated(owner: Provider, call: t.Callable[[], T], on_timeout: t.Callable[[Transient], Exception]) -> T:
     """The result of a call that is safe to repeat, repeated while its failure is one that passes.
 
     owner: the provider, by whose clock and patience. on_timeout: makes the error for the end of that, of the last failure.
     """
     attempts = _Attempts(owner, Backoff(0.5, 8.0, 2.0))
-    return attempts.until(lambda: (call(),), lambda: on_timeout(t.cast(Passing, attempts.last)))[0]
+    return attempts.until(lambda: (call(),), lambda: on_timeout(t.cast(Transient, attempts.last)))[0]
 
 
 def at_most_once(owner: Provider, lag: float, ask: t.Callable[[], Task | None], asked: t.Callable[[], Task | None],
-                 unsure: list[bool], on_timeout: t.Callable[[Passing | None], Exception], refuses_second: bool = False) -> Task:
+                 unsure: list[bool], on_timeout: t.Callable[[Transient | None], Exception], refuses_second: bool = False) -> Task:
     """Ask for what must not be done twice, until one answer came or the job is seen.
 
     owner: the provider, by whose clock and patience. lag: for so many seconds its lists may not show what it was asked for; so long
@@ -120,7 +120,7 @@ def at_most_once(owner: Provider, lag: float, ask: t.Callable[[], Task | None], 
             is_free = False
         try:
             return ask()
-        except Passing as exc:
+        except Transient as exc:
             if exc.sent:
                 unsure[0], lost_at = True, clock.monotonic()
                 attempts.soon()

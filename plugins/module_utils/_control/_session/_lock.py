@@ -42,12 +42,12 @@ class Lock:
                            f"at most {timeout:.0f} s")
             return taken or None
 
-        def late() -> Exception:
+        def on_timeout() -> Exception:
             return Busy(f"Another job has been at work on this server for more than {timeout:g} s ({self._holder()}).",
                         state="This job changed nothing.", todo="Wait for it, or end it, and run this again.")
 
         try:
-            clock.wait(timeout, Backoff(0.2, 2.0)).until(take, late)
+            clock.wait(timeout, Backoff(0.2, 2.0)).until(take, on_timeout)
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n".encode(), 0)
             yield

@@ -94,8 +94,8 @@ class Rebooting:
         self.ctx.mark(self.goal)
         if self.option is not None:
             # The provider shows what boots only when its job has ended, which may be after the system answers.
-            late = self.options.boot_timeout
-            self.clock.wait(late, self.request.pace.backoff).until(self._task_end, lambda: self._late(late))
+            limit = self.options.boot_timeout
+            self.clock.wait(limit, self.request.pace.backoff).until(self._task_end, lambda: self._late(limit))
         return found
 
     def _wait_for_work(self) -> None:
@@ -114,13 +114,13 @@ class Rebooting:
 
     def _wait_unseen(self) -> Observation:
         """Nobody logs in over SSH: what the provider says of its job, and its password, is all that there is."""
-        late = self.options.boot_timeout
-        self.clock.wait(late, self.request.pace.backoff).until(self._task_end, lambda: self._late(late))
+        limit = self.options.boot_timeout
+        self.clock.wait(limit, self.request.pace.backoff).until(self._task_end, lambda: self._late(limit))
         if self.options.credentials_file:
             self.ctx.say("secret", "waiting for the rescue system's password")
-            found = self.clock.wait(late, self.secret_pace.backoff).until(
+            found = self.clock.wait(limit, self.secret_pace.backoff).until(
                 lambda: _access.credentials(self.ctx, self.record), lambda: TimedOut(
-                    f"The provider gave no password for the rescue system of {self.record.server} within {late:.0f} s of its reboot.",
+                    f"The provider gave no password for the rescue system of {self.record.server} within {limit:.0f} s of its reboot.",
                     state=self._state_words(), todo="Look into the mails of your account there. Running this again waits on."))
             _access.write_credentials(self.ctx, self.record, found)
         return Observation(UNKNOWN, "nobody looked, for nobody logs in by SSH", self.watch.heard)

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from ansible.module_utils.basic import missing_required_lib
 
 from ...._errors import BadInput, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._calls import Passing, passes, passing, repeated
+from .._calls import Transient, is_transient, repeated, transient
 
 if t.TYPE_CHECKING:
     from .._base import Provider
@@ -98,16 +98,16 @@ class Client:
             raise BadInput(f"The cloud has no such service: {self._text(exc)}",
                            todo="Look at openstack_region_name and openstack_interface.") from exc
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
-            raise Passing(f"What OpenStack's API answered to {what} cannot be read.") from exc
+            raise Transient(f"What OpenStack's API answered to {what} cannot be read.") from exc
         except errors.ConnectionError as exc:
-            raise Passing(f"OpenStack's API does not answer {what}: {self._text(exc)}") from exc
+            raise Transient(f"OpenStack's API does not answer {what}: {self._text(exc)}") from exc
         except self._errors as exc:
             if type(exc).__name__ == "ServiceDisabledException":
                 raise BadInput(f"The cloud has no such service: {self._text(exc)}",
                                todo="Look at openstack_region_name and openstack_interface.") from exc
             status = getattr(exc, "status_code", None) or getattr(exc, "http_status", None)
             if status == 409:
-                raise Passing(f"OpenStack's API refused {what} for now: {self._text(exc)}") from exc
+                raise Transient(f"OpenStack's API refused {what} for now: {self._text(exc)}") from exc
             self._raise_for(what, status, self._text(exc), exc, getattr(exc, "response", None))
 
     def _raise_for(self, what: str, status: int | None, text: str, cause: Exception | None = None,
@@ -125,8 +125,8 @@ class Client:
         if status == 501:
             raise ProviderError(f"This cloud cannot do it ({what}): {text}",
                                 todo="Ask its operator whether the hypervisors rescue servers.") from cause
-        if passes(status):
-            raise passing(f"OpenStack's API failed at {what}: {text}", response) from cause
+        if is_transient(status):
+            raise transient(f"OpenStack's API failed at {what}: {text}", response) from cause
         raise ProviderError(f"OpenStack refused {what}: {text}", todo="If that does not say why, the cloud's operator can.") from cause
 
     def attempt(self, method: str, path: str, body: Json | None = None) -> Json:
@@ -146,7 +146,7 @@ class Client:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise Passing(f"What OpenStack's API answered to {what} cannot be read.")
+            raise Transient(f"What OpenStack's API answered to {what} cannot be read.")
         return found
 
     @staticmethod
@@ -168,11 +168,11 @@ class Client:
 
     def repeat(self, what: str, call: t.Callable[[], t.Any]) -> t.Any:
         """The result of something safe to repeat, repeated while its failure is one that passes."""
-        def late(last: Passing) -> Exception:
+        def on_timeout(last: Transient) -> Exception:
             return ProviderError(f"OpenStack's API failed for {self._owner.patience:g} s at {what}: {last.what}",
                                  todo="Try again later; the cloud's operator may know of an outage.")
 
-        return repeated(self._owner, call, late)
+        return repeated(self._owner, call, on_timeout)
 
     def call(self, method: str, path: str, body: Json | None = None) -> Json:
         """One call to Nova that is safe to repeat, repeated while its failure is one that passes."""
@@ -183,7 +183,7 @@ class Client:
                 if path.endswith("/action"):
                     raise
                 # What is read, or is no action, does not fit for as long as Nova is at work.
-                raise Passing(exc.what) from None
+                raise Transient(exc.what) from None
 
         return t.cast(Json, self.repeat(f"{method.upper()} {path}", call))
 

@@ -15,7 +15,7 @@ import typing as t
 
 from ...._errors import LifeboatError, NotAllowed, NotFound, ProviderError
 from .._base import HARDDISK, RESCUE, BootOption, Facts, Origin, Provider, Server, Task
-from .._calls import Passing, at_most_once, is_loopback
+from .._calls import Transient, at_most_once, is_loopback
 from . import _refusals
 from ._client import Client, Conflict, Json, state_of, task_of
 from ._images import Images
@@ -273,20 +273,20 @@ class OpenStack(Provider):
                     task = self.read_task(name, action)
                     return task if unsure[0] else task._replace(text=f"{task.text} (somebody else asked for it, a moment earlier)")
                 raise refused(server, exc) from None
-            except (NotAllowed, NotFound, Passing):
+            except (NotAllowed, NotFound, Transient):
                 raise
             except ProviderError as exc:
                 raise refused(self._client.show(name), exc) from None
             self._asked_at[name] = self.clock.monotonic()
             return Task(action, "running", f"{action}: asked")
 
-        def late(last: Passing | None) -> Exception:
+        def on_timeout(last: Transient | None) -> Exception:
             why = last.what if last else "it does not show whether it was."
             return ProviderError(f"OpenStack's API failed for {self.patience:g} s when asked to {action} {name}: {why}",
                                  state="Whether a request arrived is not known.",
                                  todo="Run this again later: it looks for that first, and asks again only where none arrived.")
 
-        return at_most_once(self, self.facts.lag, ask, asked, unsure, late)
+        return at_most_once(self, self.facts.lag, ask, asked, unsure, on_timeout)
 
     def read_task(self, name: str, task_id: str) -> Task:
         """How an action stands. The status alone says nothing: it lags behind, and a rescue of a broken server begins at ERROR."""

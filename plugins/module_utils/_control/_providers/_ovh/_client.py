@@ -16,7 +16,7 @@ from ansible.module_utils.basic import missing_required_lib
 
 from ...._errors import BadInput, Busy, MissingLibrary, NotAllowed, NotFound, ProviderError
 from .._base import Credentials, Provider, Refused, Task
-from .._calls import Passing, at_most_once, is_loopback, passes, passing, repeated
+from .._calls import Transient, at_most_once, is_loopback, is_transient, repeated, transient
 
 # A thing that was not found so many times is believed not to be there.
 MOST_MISSES = 3
@@ -101,11 +101,11 @@ class Ovh(Provider):
         try:
             answer = getattr(self._client, method)(path, _need_auth=need_auth, **body)
             if answer is None and method in ("get", "post"):
-                raise Passing(f"it answered nothing to {method.upper()} {path}.")
+                raise Transient(f"it answered nothing to {method.upper()} {path}.")
             return answer
         except (TypeError, ValueError) as exc:
             # The client asks for the API's time first, which must be a number.
-            raise Passing(f"what it answered to {method.upper()} {path} cannot be read.") from exc
+            raise Transient(f"what it answered to {method.upper()} {path} cannot be read.") from exc
         except AttributeError as exc:
             # The client takes each refusal for an object, and some, of what stands in front of the API, are none.
             raise NotAllowed(f"The OVH API refused {method.upper()} {path}, in words that OVH's client cannot read.",
@@ -134,8 +134,8 @@ class Ovh(Provider):
         except errors.APIError as exc:
             response = getattr(exc, "response", None)
             status = getattr(response, "status_code", None)
-            if isinstance(exc, (errors.HTTPError, errors.InvalidResponse)) or passes(status):
-                raise passing(self._text(exc), response) from exc
+            if isinstance(exc, (errors.HTTPError, errors.InvalidResponse)) or is_transient(status):
+                raise transient(self._text(exc), response) from exc
             if status in (401, 403):
                 raise NotAllowed(f"The OVH API refused {method.upper()} {path}: {self._text(exc)}",
                                  todo=f"{_CHECK_LOG_IN} It needs: {', '.join(self.facts.rights)}.") from exc
@@ -155,13 +155,13 @@ class Ovh(Provider):
                 misses += 1
                 if misses == MOST_MISSES:
                     raise
-                raise Passing(exc.what) from exc
+                raise Transient(exc.what) from exc
 
-        def late(last: Passing) -> Exception:
+        def on_timeout(last: Transient) -> Exception:
             return ProviderError(f"The OVH API failed for {self.patience:g} s at {method.upper()} {path}: {last.what}",
                                  todo="Try again later; https://bare-metal-servers.status-ovhcloud.com/ tells of outages.")
 
-        return repeated(self, call, late)
+        return repeated(self, call, on_timeout)
 
     def once(self, ask: t.Callable[[], Task], asked: t.Callable[[], Task | None], unsure: list[bool], what: str) -> Task:
         """Ask for what must not be done twice; see at_most_once(). what: for the error, after "when asked"."""
@@ -178,11 +178,11 @@ class Ovh(Provider):
                 refused.append(exc)
                 return asked()
             except NotFound as exc:
-                raise Passing(exc.what) from exc
+                raise Transient(exc.what) from exc
             self._begun[task.id] = self.clock.monotonic()
             return task
 
-        def late(last: Passing | None) -> Exception:
+        def on_timeout(last: Transient | None) -> Exception:
             if refused:
                 return Busy(f"OVH could not be asked {what} for {self.patience:g} s: {refused[0].what}",
                             todo="Wait until its tasks have ended, or cancel them in OVH's control panel. Then run this again.")
@@ -191,7 +191,7 @@ class Ovh(Provider):
                                  state="Whether a request arrived is not known.",
                                  todo="Run this again later: it looks for that first, and asks again only where none arrived.")
 
-        return at_most_once(self, self.facts.lag, ask_once, asked, unsure, late)
+        return at_most_once(self, self.facts.lag, ask_once, asked, unsure, on_timeout)
 
     def _path(self, name: str, *rest: t.Any) -> str:
         # The client signs and sends the path as it is.

@@ -141,7 +141,7 @@ class OvhVps(Ovh):
         """Reboot into a mode, or (None) into the one that is set, at most once since the baseline was taken."""
         request = _Request(self, name, mode, baseline, may_be_repeat)
         for _turn in range(MOST_PUTS):
-            task: Task = self.clock.wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(request.poll, request.late)
+            task: Task = self.clock.wait(self.busy_patience, Backoff(1.0, 8.0, 2.0)).until(request.poll, request.on_timeout)
             if task.id.startswith(_MODE_TASK) and task.state == "running":
                 stand_in, task = task, self._task_of_put(name, baseline, task)
                 if task is stand_in:
@@ -274,7 +274,7 @@ class _Request:
         self.waited = False
         return self._switched(now) or self._ask_now(now)
 
-    def late(self) -> Busy:
+    def on_timeout(self) -> Busy:
         """The error of tasks that do not end."""
         return Busy(f"OVH could not be asked {self.what} for {self.provider.busy_patience:g} s: {self.why}",
                     todo="Wait until its tasks have ended, or cancel them in OVH's control panel. Then run this again.")

@@ -16,7 +16,7 @@ from xml.parsers.expat import ExpatError
 from ansible.module_utils.basic import missing_required_lib
 
 from ...._errors import BadInput, Busy, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._calls import Passing, passes, repeated
+from .._calls import Transient, is_transient, repeated
 
 if t.TYPE_CHECKING:
     from .._base import Provider
@@ -129,12 +129,12 @@ class Client:
             return NotAllowed(f"SoftLayer does not accept these credentials at {call}: {text}.",
                               todo="Check softlayer_username and softlayer_api_key, SL_USERNAME and SL_API_KEY, or ~/.softlayer.")
         errors = self._softlayer.exceptions
-        passing = (errors.ServerError, errors.ApplicationError, errors.RemoteSystemError)
+        transient = (errors.ServerError, errors.ApplicationError, errors.RemoteSystemError)
         if isinstance(code, int):
-            if code == 0 or passes(code) or code < 400:
-                return Passing(text, self._was_sent(exc))
-        elif isinstance(exc, passing) or text == "Internal Error" or not isinstance(exc, errors.SoftLayerError):
-            return Passing(text)
+            if code == 0 or is_transient(code) or code < 400:
+                return Transient(text, self._was_sent(exc))
+        elif isinstance(exc, transient) or text == "Internal Error" or not isinstance(exc, errors.SoftLayerError):
+            return Transient(text)
         return ProviderError(f"SoftLayer refused {call}: {text}.", todo="If that does not say why, open a ticket at SoftLayer.")
 
     def attempt(self, service: str, method: str, *arguments: str, **more: t.Any) -> t.Any:
@@ -143,7 +143,7 @@ class Client:
             answer = self.api.call(service, method, *arguments, **more)
             if answer is None or answer == [None]:
                 # Each of those that are made here answers something. What is no list, the client makes one of.
-                raise Passing(f"SoftLayer_{service}::{method} answered nothing")
+                raise Transient(f"SoftLayer_{service}::{method} answered nothing")
             return answer
         except (self._softlayer.SoftLayerError, ExpatError, KeyError) as exc:
             # The last two: an answer of a proxy, which the client takes for one of the API.
@@ -154,7 +154,7 @@ class Client:
         return repeated(self._owner, lambda: self.attempt(service, method, **more),
                         lambda last: self.down(f"SoftLayer_{service}::{method}", last))
 
-    def down(self, call: str, last: Passing | None, unsure: bool = False) -> Exception:
+    def down(self, call: str, last: Transient | None, unsure: bool = False) -> Exception:
         """The error of an API that failed for too long. unsure: the call may have arrived, and is one that does something."""
         why = self._one_line(last.what) if last else "nothing shows whether it arrived"
         return ProviderError(f"The SoftLayer API failed for {self._owner.patience:g} s at {call}: {why}.",

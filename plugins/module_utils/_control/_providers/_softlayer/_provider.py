@@ -19,7 +19,7 @@ from datetime import datetime
 from ...._errors import BadInput, Busy, NotFound, ProviderError
 from ...._wait import Backoff
 from .._base import HARDDISK, RESCUE, BootOption, Credentials, Facts, Provider, Server, Task
-from .._calls import Passing, at_most_once, is_loopback
+from .._calls import Transient, at_most_once, is_loopback
 from ._client import RIGHTS, Client, Machine, Outstanding, TooSoon
 
 # After a reboot of hardware, SoftLayer refuses further ones for so many seconds (reference, rebootDefault).
@@ -157,7 +157,7 @@ class SoftLayerProvider(Provider):
             nonlocal lost
             try:
                 self._accepted(machine, method)
-            except Passing as exc:
+            except Transient as exc:
                 lost = lost or exc.sent
                 raise
             except TooSoon as exc:

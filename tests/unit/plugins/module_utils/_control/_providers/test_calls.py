@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import Task
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._calls import (
-    Passing,
+    Transient,
     at_most_once,
     is_loopback,
-    passes,
-    passing,
+    is_transient,
     repeated,
+    transient,
 )
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import ProviderError
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Clock
@@ -62,8 +62,8 @@ class Owner:
 ENDS = st.sampled_from(["answered", "lost, done", "lost, not done", "not sent"])
 
 
-@given(ends=st.lists(ENDS, min_size=1, max_size=12), late=st.floats(0.0, LAG - 0.1), slow=st.floats(0.0, 30.0), before=st.booleans())
-def test_never_two_jobs_of_one_request(ends, late, slow, before):
+@given(ends=st.lists(ENDS, min_size=1, max_size=12), on_timeout=st.floats(0.0, LAG - 0.1), slow=st.floats(0.0, 30.0), before=st.booleans())
+def test_never_two_jobs_of_one_request(ends, on_timeout, slow, before):
     """late: how long the list does not show a new job. slow: how long an answer that is lost is waited for. before: a call died."""
     owner, jobs, asked_again = Owner(), [], iter(ends)
     clock = owner.clock
@@ -78,10 +78,10 @@ def test_never_two_jobs_of_one_request(ends, late, slow, before):
             return Task(str(len(jobs)), "queued", "job")
         if end != "not sent":
             clock.pause(slow)
-        raise Passing(end, sent=end != "not sent")
+        raise Transient(end, sent=end != "not sent")
 
     def asked():
-        shown = [number for number, made in enumerate(jobs, 1) if clock.now >= made + late]
+        shown = [number for number, made in enumerate(jobs, 1) if clock.now >= made + on_timeout]
         return Task(str(shown[0]), "queued", "job") if shown else None
 
     try:
@@ -93,8 +93,8 @@ def test_never_two_jobs_of_one_request(ends, late, slow, before):
     assert clock.now < 1000.0 + owner.patience + 40.0 + LAG
 
 
-@given(ends=st.lists(ENDS, min_size=1, max_size=12), late=st.floats(0.0, LAG - 0.1), work=st.floats(1.5, 300.0))
-def test_who_refuses_a_second_one_is_asked_at_once(ends, late, work):
+@given(ends=st.lists(ENDS, min_size=1, max_size=12), on_timeout=st.floats(0.0, LAG - 0.1), work=st.floats(1.5, 300.0))
+def test_who_refuses_a_second_one_is_asked_at_once(ends, on_timeout, work):
     """work: how long a job takes; as long as one is under way, no second is taken, and that it is says that ours was."""
     owner, jobs, calls, answers = Owner(), [], [], iter(ends)
     clock = owner.clock
@@ -107,10 +107,10 @@ def test_who_refuses_a_second_one_is_asked_at_once(ends, late, work):
             jobs.append(clock.now)
         if end == "answered":
             return Task(str(len(jobs)), "running", "job")
-        raise Passing(end, sent=end != "not sent")
+        raise Transient(end, sent=end != "not sent")
 
     def asked():
-        shown = [number for number, made in enumerate(jobs, 1) if clock.now >= made + late]
+        shown = [number for number, made in enumerate(jobs, 1) if clock.now >= made + on_timeout]
         return Task(str(shown[0]), "running", "job") if shown else None
 
     with contextlib.suppress(ProviderError):
@@ -128,7 +128,7 @@ def test_what_is_repeated_ends_and_obeys(failures, after):
     def call():
         calls.append(owner.clock.now)
         if len(calls) <= failures:
-            raise Passing("not now", after=after)
+            raise Transient("not now", after=after)
         return "done"
 
     try:
@@ -143,14 +143,14 @@ def test_what_is_repeated_ends_and_obeys(failures, after):
     (None, False), (200, False), (400, False), (403, False), (404, False), (408, True), (409, False), (429, True), (500, True),
     (503, True)])
 def test_what_passes(status, does):
-    assert passes(status) is does
+    assert is_transient(status) is does
 
 
 @pytest.mark.parametrize(("headers", "after"), [
     ({}, 0.0), ({"Retry-After": "7"}, 7.0), ({"Retry-After": "Sun, 29 Nov 2026 07:00:00 GMT"}, 0.0), ({"Retry-After": "-5"}, 0.0)])
 def test_how_long_the_api_wants_to_be_left_alone(headers, after):
-    assert passing("no", types.SimpleNamespace(headers=headers)).after == after
-    assert passing("no", None).after == 0.0
+    assert transient("no", types.SimpleNamespace(headers=headers)).after == after
+    assert transient("no", None).after == 0.0
 
 
 @pytest.mark.parametrize(("url", "is_it"), [

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._base import OPEN, Facts, Provider, Task
-from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._calls import Passing, at_most_once
+from ansible_collections.lifeboat.rescue.plugins.module_utils._control._providers._calls import Transient, at_most_once
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session import _decide, _observe
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._context import Context, Options
 from ansible_collections.lifeboat.rescue.plugins.module_utils._control._session._evidence import KnownHostKeys, Observation
@@ -191,7 +191,7 @@ class Api(Provider):
         self.world = self.clock = world
 
     def shown(self) -> list[Job]:
-        return [job for job in self.world.jobs if self.world.now >= job.made_at + self.world.plan.late]
+        return [job for job in self.world.jobs if self.world.now >= job.made_at + self.world.plan.on_timeout]
 
     def reboot_baseline(self, name, known=()):
         self.world.baselines += 1
@@ -209,13 +209,13 @@ class Api(Provider):
             if answer == "killed, not done":
                 raise Killed
             if answer in ("lost, not done", "not sent"):
-                raise Passing(answer, sent=answer != "not sent")
+                raise Transient(answer, sent=answer != "not sent")
             job = world.request(baseline["number"])
             if answer == "killed, done":
                 raise Killed
             if answer == "lost, done":
                 world.pause(10.0)
-                raise Passing(answer)
+                raise Transient(answer)
             return task(job)
 
         def asked():
@@ -308,7 +308,7 @@ class Plan:
     jobs: list[tuple[float, float, float, float, str]]
     answers: list[str]
     events: list[tuple[float, str, float]]
-    late: float
+    on_timeout: float
     lets_in: bool
     knows_key: bool
     soft_works: bool
@@ -334,7 +334,7 @@ PLANS = st.builds(
     events=st.lists(st.tuples(MOMENTS, st.sampled_from(["clock", "silence", "key", "killed", "suspended", "power cut", "reboot by hand"]),
                               SECONDS),
                     max_size=6),
-    late=st.sampled_from([0.0, 4.0, LAG - 0.1]), lets_in=st.booleans(), knows_key=st.booleans(), soft_works=st.booleans(),
+    on_timeout=st.sampled_from([0.0, 4.0, LAG - 0.1]), lets_in=st.booleans(), knows_key=st.booleans(), soft_works=st.booleans(),
     method=st.sampled_from(["auto", "hard", "soft"]), force=st.booleans(),
     between=st.lists(st.floats(0.0, 400.0), min_size=MOST_CALLS, max_size=MOST_CALLS))
 
