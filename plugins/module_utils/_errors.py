@@ -10,6 +10,8 @@ Code below the modules raises these and never sees AnsibleModule; the edge
 
 from __future__ import annotations
 
+import sys
+
 
 class LifeboatError(Exception):
     """Something failed, told so that a person at 3 a.m. knows where he stands.
@@ -48,9 +50,17 @@ class BadInput(LifeboatError):
 
 
 class MissingLibrary(LifeboatError):
-    """A Python library is not installed where this runs. Nothing was changed."""
+    """A Python library is not installed where this runs. Nothing was changed.
+
+    name: as pip knows it. needed_for: as a clause, where that is not the provider or SSH.
+    """
 
     code = "missing_library"
+
+    def __init__(self, name, needed_for=""):
+        super().__init__(f"The Python library {name} is not installed for {sys.executable}, which runs this"
+                         f"{' (it is needed for ' + needed_for + ')' if needed_for else ''}.",
+                         todo=f"Install it there: {sys.executable} -m pip install {name}")
 
 
 class ProviderError(LifeboatError):

@@ -9,11 +9,12 @@ A provider's client raises what it likes; its file makes one of our exceptions o
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import typing as t
 from urllib.parse import urlsplit
 
-from ..._errors import ProviderError
+from ..._errors import MissingLibrary, ProviderError
 from ..._wait import Backoff
 
 if t.TYPE_CHECKING:
@@ -56,6 +57,18 @@ def is_loopback(url: str | None) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def need_socks(url: str | None) -> None:
+    """Raise MissingLibrary where the environment has a SOCKS proxy for an API's URL, and requests, which its client uses, speaks no SOCKS.
+
+    Each call would fail then, and look like one that passes.
+    """
+    import requests
+
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)) if url else None
+    if proxy and urlsplit(proxy).scheme.startswith("socks") and importlib.util.find_spec("socks") is None:
+        raise MissingLibrary("PySocks", "the SOCKS proxy that the environment names")
 
 
 class _Attempts:

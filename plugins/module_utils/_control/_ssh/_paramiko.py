@@ -12,19 +12,17 @@ from __future__ import annotations
 import logging
 import typing as t
 
-from ansible.module_utils.basic import missing_required_lib
-
 from ..._errors import MissingLibrary
 
 _QUIET = logging.NullHandler()
 
 
 def load_paramiko() -> t.Any:
-    """paramiko, or MissingLibrary with the sentence that Ansible users know."""
+    """Import paramiko. Raises MissingLibrary."""
     try:
         import paramiko
     except ImportError as exc:
-        raise MissingLibrary(missing_required_lib("paramiko")) from exc
+        raise MissingLibrary("paramiko") from exc
     # Its threads tell of connections that break off, with tracebacks on stderr where nobody has set up logging.
     logging.getLogger("paramiko").addHandler(_QUIET)
     return paramiko

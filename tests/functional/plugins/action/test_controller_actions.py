@@ -302,6 +302,6 @@ def test_a_library_that_is_missing_disturbs_nobody_else(ansible, api, nova, make
         needs, options = servers[provider]
         if needs == library:
             assert result.get("failed") and result["failure"]["code"] == "missing_library", (provider, way, ansible.output)
-            assert f"Failed to import the required Python library ({needs}) on" in result["msg"]
+            assert f"The Python library {needs} is not installed for " in result["msg"]
         else:
             assert (result.get("server"), result.get("running")) == (options["server"], "unknown"), (provider, way, ansible.output)

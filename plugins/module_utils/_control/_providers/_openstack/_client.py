@@ -12,10 +12,8 @@ import typing as t
 import uuid
 from urllib.parse import urlencode
 
-from ansible.module_utils.basic import missing_required_lib
-
 from ...._errors import BadInput, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._calls import Transient, is_transient, repeated, transient
+from .._calls import Transient, is_transient, need_socks, repeated, transient
 
 if t.TYPE_CHECKING:
     from .._base import Provider
@@ -55,7 +53,7 @@ class Client:
             import openstack.config
             from keystoneauth1 import exceptions as auth_errors
         except ImportError as exc:
-            raise MissingLibrary(missing_required_lib("openstacksdk", url="https://pypi.org/project/openstacksdk/")) from exc
+            raise MissingLibrary("openstacksdk") from exc
         self._errors = (openstack.exceptions.SDKException, auth_errors.ClientException)
         self._auth_errors = auth_errors
         names = {"cloud": "cloud", "auth": "auth", "auth_type": "auth_type", "region_name": "region_name", "interface": "interface",
@@ -69,6 +67,7 @@ class Client:
                            todo="Name a cloud of clouds.yaml in openstack_cloud, give openstack_auth, or set OS_CLOUD or the other "
                                 "OS_* in the environment.") from exc
         self.auth_url: str | None = config.auth.get("auth_url")
+        need_socks(self.auth_url)
         self._ids: dict[str, str] = {}
         self._version: str | None = None
         self._version_known = False

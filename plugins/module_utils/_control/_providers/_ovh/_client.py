@@ -12,11 +12,9 @@ import re
 import typing as t
 from urllib.parse import quote
 
-from ansible.module_utils.basic import missing_required_lib
-
 from ...._errors import BadInput, Busy, MissingLibrary, NotAllowed, NotFound, ProviderError
 from .._base import Credentials, Provider, Refused, Task
-from .._calls import Transient, at_most_once, is_loopback, is_transient, repeated, transient
+from .._calls import Transient, at_most_once, is_loopback, is_transient, need_socks, repeated, transient
 
 # A thing that was not found so many times is believed not to be there.
 MOST_MISSES = 3
@@ -48,7 +46,7 @@ class Ovh(Provider):
         try:
             import ovh
         except ImportError as exc:
-            raise MissingLibrary(missing_required_lib("ovh", url="https://pypi.org/project/ovh/")) from exc
+            raise MissingLibrary("ovh") from exc
         self._ovh = ovh
         # When this process was told of a task, by its id.
         self._begun: dict[str, float] = {}
@@ -69,6 +67,7 @@ class Ovh(Provider):
             raise BadInput(f"The OVH credentials are not complete: {why}",
                            todo="Give ovh_endpoint, ovh_application_key, ovh_application_secret and ovh_consumer_key as options, "
                                 f"as OVH_* in the environment, or in ovh.conf. Endpoints: {known}.") from exc
+        need_socks(self._client._endpoint)
 
     def _make_client(self, endpoint: str | None, given: t.Mapping[str, str | None]) -> t.Any:
         ovh = self._ovh

@@ -13,10 +13,8 @@ import re
 import typing as t
 from xml.parsers.expat import ExpatError
 
-from ansible.module_utils.basic import missing_required_lib
-
 from ...._errors import BadInput, Busy, MissingLibrary, NotAllowed, NotFound, ProviderError
-from .._calls import Transient, is_transient, repeated
+from .._calls import Transient, is_transient, need_socks, repeated
 
 if t.TYPE_CHECKING:
     from .._base import Provider
@@ -66,7 +64,7 @@ class Client:
             import SoftLayer
             import urllib3
         except ImportError as exc:
-            raise MissingLibrary(missing_required_lib("SoftLayer", url="https://pypi.org/project/SoftLayer/")) from exc
+            raise MissingLibrary("SoftLayer") from exc
         self._softlayer = SoftLayer
         self._never_sent = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
         self._requests = requests
@@ -85,6 +83,7 @@ class Client:
         if self.api.auth is None:
             raise BadInput("The SoftLayer credentials are not complete.", todo=todo)
         transport = self.api.transport
+        need_socks(transport.endpoint_url)
         transport.timeout = transport.timeout or TIMEOUT
         # By itself it repeats a GET whose answer was lost. By REST a reboot is a GET.
         transport.client.mount("https://", requests.adapters.HTTPAdapter(max_retries=0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import types
 
 import pytest
@@ -20,10 +21,11 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._control._provider
     at_most_once,
     is_loopback,
     is_transient,
+    need_socks,
     repeated,
     transient,
 )
-from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import ProviderError
+from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import MissingLibrary, ProviderError
 from ansible_collections.lifeboat.rescue.plugins.module_utils._wait import Clock
 
 LAG = 15.0
@@ -158,3 +160,19 @@ def test_how_long_the_api_wants_to_be_left_alone(headers, after):
     ("http://192.0.2.1/", False), (None, False), ("", False)])
 def test_where_an_api_is(url, is_it):
     assert is_loopback(url) is is_it
+
+
+@pytest.mark.parametrize(("environment", "needs"), [
+    ({}, False), ({"HTTPS_PROXY": "http://127.0.0.1:3128"}, False), ({"HTTP_PROXY": "socks5h://127.0.0.1:1080"}, False),
+    ({"HTTPS_PROXY": "socks5://127.0.0.1:1080"}, True), ({"ALL_PROXY": "socks5h://127.0.0.1:1080"}, True),
+    ({"ALL_PROXY": "socks5h://127.0.0.1:1080", "NO_PROXY": "api.example.com"}, False)])
+def test_what_speaks_socks_is_asked_for_before_it_is_missed(monkeypatch, environment, needs):
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "socks", None)  # not installed
+    expected = pytest.raises(MissingLibrary, match="PySocks") if needs else contextlib.nullcontext()
+    with expected:
+        need_socks("https://api.example.com/1.0")

@@ -427,7 +427,7 @@ print(result["failed"], result["changed"], result["failure"]["code"])
 """
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).stdout
-    assert "Failed to import the required Python library (ovh)" in said
+    assert "The Python library ovh is not installed" in said and "-m pip install ovh" in said
     assert said.endswith("True False missing_library\n")
 
 

@@ -596,7 +596,7 @@ except MissingLibrary as exc:
 """
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).stdout
-    assert "Failed to import the required Python library (SoftLayer)" in said
+    assert "The Python library SoftLayer is not installed" in said
 
 
 def test_the_registry_and_the_options(api):
