@@ -33,7 +33,12 @@ def test_a_job_goes_on_from_another_one(running: World) -> None:
     done = running.ansible(*INFO, *_elsewhere(running, "two"))
     told = result_of(done.stdout)
     assert (told["running"], told["session"]["phase"]) == ("rescue", "rescue") and told["login"]["command"], done.stdout
-    done = running.ansible_playbook("lifeboat.rescue.leave", "-e", "rescue_hosts=web1", *_elsewhere(running, "three"))
+    leave = ("lifeboat.rescue.leave", "-e", "rescue_hosts=web1")
+    done = running.ansible_playbook(*leave, *_elsewhere(running, "three"), "--check")
+    # It logs in there, to see what is mounted.
+    assert done.returncode == 0 and "ok: [web1 -> web1.rescue(" in done.stdout, done.stdout
+    assert _kinds(running) == ["installed", "rescue"]
+    done = running.ansible_playbook(*leave, *_elsewhere(running, "four"))
     assert done.returncode == 0, done.stdout
     assert _kinds(running) == ["installed", "rescue", "installed"]
     server = running.hosts["web1"].server

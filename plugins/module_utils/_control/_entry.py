@@ -172,6 +172,8 @@ def run(name: str, params: t.Mapping[str, t.Any], check_mode: bool, tell: t.Call
             return _survey(params, tell, clock, home)
         options = _options(params, label)
         folder = _folder(params, options.server, home)
+        # What only reads does the same in check mode, so that the next task finds the session that it remembers.
+        check_mode = check_mode and name != "rescue_mode_info"
         session = Session(lambda: make_provider(params, clock), options, folder, tell, check_mode, clock)
         if name == "rescue_mode":
             return session.enter() if params["state"] == "present" else session.leave()
