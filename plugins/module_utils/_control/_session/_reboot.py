@@ -90,7 +90,7 @@ class Rebooting:
             return self._wait_unseen()
         # A login that fails, and a connection that does not even try one, are both held against us by sshd.
         wait = self.clock.wait(self.options.wait_timeout, Backoff(0.5, 3.0), pause=self._pause)
-        found: Observation = wait.until(self._look, lambda: self._late(self.options.wait_timeout))
+        found: Observation = wait.until(self._poll, lambda: self._late(self.options.wait_timeout))
         self.ctx.mark(self.goal)
         if self.option is not None:
             # The provider shows what boots only when its job has ended, which may be after the system answers.
@@ -134,7 +134,7 @@ class Rebooting:
         if self.last is not None:
             self.clock.pause(seconds)
 
-    def _look(self) -> Observation | None:
+    def _poll(self) -> Observation | None:
         self.request.read_task()
         observation = self.watch.poll(1.0)
         if observation is None or observation.system == UNKNOWN:
