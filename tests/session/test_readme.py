@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import typing as t
 from collections.abc import Callable
@@ -89,3 +90,12 @@ def test_leaving_with_an_inventory_as_in_the_readme(readme_host: Host) -> None:
     status, output = _run(readme_host.world, leave.replace("state=absent", "'state=absent boot_timeout=10 soft_timeout=10'"))
     assert readme_host.machine.wait_for_boot(3, 10).kind == "installed"
     assert status == 0 and result_of(output)["running"] == "installed", output
+
+
+def test_a_healthy_server_is_asked_at_the_address_that_the_provider_knows(readme_host: Host) -> None:
+    """The name in the inventory is one that nothing resolves."""
+    wanted = {"reset_root_password_authorized_keys": [readme_host.world.admin_key.with_suffix(".pub").read_text().strip()]}
+    done = readme_host.world.ansible_playbook("lifeboat.rescue.rescue", "-e", "rescue_hosts=web1", "-e", "rescue_tasks=reset_root_password",
+                                              "-e", json.dumps(wanted))
+    assert done.returncode == 0 and "nothing of what was asked for is needed" in done.stdout, done.stdout
+    assert [boot.kind for boot in readme_host.machine.boots] == ["installed"]
