@@ -254,7 +254,8 @@ def unkind(work: Workspace) -> list[Step]:
 def matrix(work: Workspace) -> list[Step]:
     """Each call of a session fails in each way, at each provider, and the controller is killed at each."""
     steps = [_pytest(work, "matrix", [MATRIX, KILLED], f"--numprocesses={2 * (os.cpu_count() or 1)}", "--dist=worksteal"),
-             _pytest(work, "matrix by password", [BOX_MATRIX], needs=[TREES], waits=True)]
+             # In real time, so nothing else runs beside it.
+             _pytest(work, "matrix by password", [BOX_MATRIX], needs=[TREES, "matrix"], waits=True)]
     return [*images(work), *trees(work), *(dataclasses.replace(step, env={**step.env, "LIFEBOAT_MATRIX": "all"}) for step in steps)]
 
 
