@@ -31,6 +31,11 @@ _CHECK_LOG_IN = "Check ovh_application_key, ovh_application_secret and ovh_consu
                 "they are of this ovh_endpoint. A consumer key may have expired or not be confirmed yet."
 
 
+def _kind(path: str) -> str:
+    """What calls of one kind have in common."""
+    return re.sub(r"/\d+$", "/*", path)
+
+
 class Ovh(Provider):
     """What is reached by OVH's client.
 
@@ -52,6 +57,9 @@ class Ovh(Provider):
         self._begun: dict[str, float] = {}
         # What was refused when a password was looked for, in the order in which it was, each once.
         self._denied: dict[str, None] = {}
+        # What else failed then, by the kind of call, until one is answered. And the mails that are of no use, which do not change.
+        self._failed: dict[str, str] = {}
+        self._useless: set[int] = set()
         endpoint = params.get("ovh_endpoint")
         given = {name: params.get(f"ovh_{name}") for name in
                  ("application_key", "application_secret", "consumer_key", "client_id", "client_secret", "config_file")}
@@ -252,44 +260,59 @@ class Ovh(Provider):
 
     # -- mails and secrets
 
-    def _retrieve(self, secret_id: str) -> str | None:
+    def _ask(self, method: str, path: str, need_auth: bool = True, **body: t.Any) -> t.Any:
+        """One call while a password is waited for, which makes it again; None for a failure, which login_words() names."""
         try:
-            return self._call("post", "/secret/retrieve", need_auth=False, id=secret_id)["secret"]
+            answer = self._try(method, path, need_auth, **body)
         except ProviderError as exc:
-            self._note_denied(exc)
+            self._note_failure(path, exc)
+            return None
+        self._failed.pop(_kind(path), None)
+        return answer
+
+    def _ask_before(self, method: str, path: str) -> t.Any:
+        """One call for what there was before; None for a failure that does not pass, after which nothing can be told to be new."""
+        try:
+            return self._call(method, path)
+        except ProviderError as exc:
+            self._note_failure(path, exc)
             return None
 
-    def _mail_ids(self) -> list[int]:
-        try:
-            return self._call("get", HISTORY)
-        except ProviderError as exc:
-            self._note_denied(exc)
-            return []
-
-    def _note_denied(self, exc: ProviderError) -> None:
+    def _note_failure(self, path: str, exc: ProviderError) -> None:
         if isinstance(exc, NotAllowed):
             self._denied[exc.what] = None
+        else:
+            self._failed[_kind(path)] = exc.what
 
     def denied_words(self) -> str | None:
         """What these credentials could not read of a password, in sentences, or None."""
         return f"No password could be read: {' '.join(self._denied)} It needs: {', '.join(self.facts.rights)}." if self._denied else None
 
+    def _password_words(self, usual: str) -> str:
+        """Why no password was read, in sentences. usual: where nothing is known of it."""
+        failed = f"The OVH API failed when it was asked for the password: {' '.join(self._failed.values())} " if self._failed else ""
+        return self.denied_words() or f"{failed}{usual}"
+
+    def _retrieve(self, secret_id: str) -> str | None:
+        found = self._ask("post", "/secret/retrieve", need_auth=False, id=secret_id)
+        return found.get("secret") if found else None
+
     def _mailed_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
-        """What the newest mail tells that is about this server and newer than the baseline {"mails": its id}."""
+        """What the newest mail tells that is about this server and newer than the baseline {"mails": its id, None for no mail at all}."""
         # Not within the name of another server.
         named = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)")
-        for mail_id in sorted((i for i in self._mail_ids() if i > baseline["mails"]), reverse=True):
-            try:
-                mail = self._call("get", f"{HISTORY}/{mail_id}")
-            except ProviderError as exc:
-                self._note_denied(exc)
+        if baseline["mails"] is None:
+            return None
+        for mail_id in sorted(set(self._ask("get", HISTORY) or ()) - self._useless, reverse=True):
+            mail = self._ask("get", f"{HISTORY}/{mail_id}") if mail_id > baseline["mails"] else None
+            if mail is None:
                 continue
             body = html.unescape(re.sub(r"<br\s*/?>", "\n", mail.get("body") or ""))
-            if not named.search(f"{mail.get('subject') or ''}\n{body}"):
+            link, line = _SECRET_LINK.search(body), _PASSWORD_LINE.search(body)
+            if not named.search(f"{mail.get('subject') or ''}\n{body}") or not (link or line):
+                self._useless.add(mail_id)
                 continue
             user = _USER_LINE.search(body)
-            link = _SECRET_LINK.search(body)
-            line = _PASSWORD_LINE.search(body)
             password = self._retrieve(link.group(1)) if link else line.group(1) if line else None
             if password:
                 return Credentials(user.group(1) if user else "root", password)

@@ -223,7 +223,7 @@ class OvhVps(Ovh):
         return self._mailed_credentials(name, baseline)
 
     def login_words(self, name: str, option: BootOption) -> str | None:
-        return self.denied_words() or (
+        return self._password_words(
             f"The password of its rescue system comes by mail to the OVH account: one was waited for that names {name} and is "
             "newer than all that were there before the reboot. Look into the mails of the account in OVH's control panel.")
 

@@ -459,7 +459,7 @@ def test_a_password_by_secret(api, provider, server):
     assert (found.user, found.password) == ("root", password)
 
 
-def test_a_mark_holds_no_secret_and_no_id_of_one(api, provider, server):
+def test_a_baseline_holds_no_secret_and_no_id_of_one(api, provider, server):
     into_rescue(provider, server)
     baseline = json.dumps(provider.credentials_baseline(NAME))
     assert api.secrets and not any(secret in baseline for secret in api.sensitive())
@@ -497,10 +497,49 @@ def test_mails_that_give_nothing_away(api, provider):
     assert provider.read_credentials(NAME, baseline) is None
 
 
+def mails_read(api):
+    return [call.path for call in api.log if "/history/" in call.path]
+
+
+def test_a_mail_of_no_use_is_read_once(api, provider):
+    baseline = provider.credentials_baseline(NAME)
+    for number in range(3):
+        api.add_mail(f"[ns{number}.example.net] Your bill", "It is high.")
+    for _poll in range(2):
+        assert provider.read_credentials(NAME, baseline) is None
+    assert len(mails_read(api)) == 3
+
+
+def test_mails_that_cannot_be_read_hold_nobody_up(api, provider, server):
+    """The wait for the password comes again; each of them once in the API's whole patience would be longer than any wait."""
+    server.secret_delay = float("inf")
+    baseline = provider.credentials_baseline(NAME)
+    for number in range(3):
+        api.add_mail(f"[{NAME}] rescue {number}", "password: not-read")
+    api.faults.add("GET", "/history/", "500", every=1)
+    assert provider.read_credentials(NAME, baseline) is None
+    assert len(mails_read(api)) == 3
+    assert "failed when it was asked for the password" in provider.login_words(NAME, None)
+    api.faults.clear()
+    assert provider.read_credentials(NAME, baseline).password == "not-read"
+    assert "failed" not in provider.login_words(NAME, None)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/history$"), ("POST", "/authenticationSecret$")])
+def test_one_of_the_two_ways_is_enough(api, provider, server, method, path):
+    api.faults.add(method, path, "500", every=1)
+    baseline = json.loads(json.dumps(provider.credentials_baseline(NAME)))
+    api.faults.clear()
+    password = into_rescue(provider, server)
+    assert until(lambda: provider.read_credentials(NAME, baseline)).password == password
+
+
 def test_a_key_that_may_read_neither_secret_nor_mail(api):
+    """It is told before anything goes down."""
     rules = [("GET", "/dedicated/server/*"), ("PUT", "/dedicated/server/*"), ("POST", "/dedicated/server/*/reboot")]
     provider = OvhDedicated(params(api, api.add_credential(rules)))
-    assert provider.read_credentials(NAME, provider.credentials_baseline(NAME)) is None
+    with pytest.raises(NotAllowed, match=r"authenticationSecret.*history"):
+        provider.credentials_baseline(NAME)
 
 
 def test_no_secret_in_the_representation(api, provider):
