@@ -55,31 +55,32 @@ def _green(done: subprocess.CompletedProcess[str]) -> str:
 def test_your_first_rescue(locked_out: Host, person: Person) -> None:
     host, writes = locked_out, locked_out.world.api.writes
     plan, do = (line for line in commands(FIRST) if "rescue_tasks" in line)
-    kinds = ["installed"]
 
     assert "Would boot web1 into rescue12-customer" in _green(person.run(plan))
     assert writes() == [] and len(host.machine.boots) == 1
 
     said = _green(person.type(do, {"Vault password: ": VAULT_PASSWORD}))
-    kinds += ["rescue", "installed"]
-    assert [boot.kind for boot in host.machine.boots] == kinds and PASSWORD not in said
+    assert [boot.kind for boot in host.machine.boots] == ["installed", "rescue", "installed"] and PASSWORD not in said
     Demo(host, 0).log_in(PASSWORD)
 
     before = len(writes())
     said = _green(person.type(do, {"Vault password: ": VAULT_PASSWORD}))
     assert "changed=0" in said and len(writes()) == before and len(host.machine.boots) == 3, said
+    assert person.session_files() == [] and host.server.armed().bootType == "harddisk"
 
-    assert "Run any module inside the installed system" in _green(person.run("ansible-playbook -i inventory by-hand.yml"))
-    kinds += ["rescue", "installed"]
-    assert [boot.kind for boot in host.machine.boots] == kinds
 
-    assert "Debian GNU/Linux 12" in _green(person.run("ansible-playbook -i inventory disks.yml"))
+@pytest.mark.parametrize("person", ["plain"], indirect=True)
+def test_step_by_step(locked_out: Host, person: Person) -> None:
+    """The plays, and what is left at three in the morning: the playbooks that mount."""
+    host = locked_out
+    kinds = ["installed"]
     enter, leave = (command(MORNING, f"lifeboat.rescue.{name} ") for name in ("enter", "leave"))
-    assert "a shell in the installed system" in _green(person.run(enter))
-    kinds.append("rescue")
-    assert [boot.kind for boot in host.machine.boots] == kinds
-    _green(person.run(leave))
-    kinds.append("installed")
-    assert [boot.kind for boot in host.machine.boots] == kinds
+    for line, says, boots in (
+            ("ansible-playbook -i inventory by-hand.yml", "Run any module inside the installed system", ["rescue", "installed"]),
+            ("ansible-playbook -i inventory disks.yml", "Debian GNU/Linux 12", ["rescue"]),
+            (enter, "a shell in the installed system", []), (leave, "web1", ["installed"])):
+        kinds += boots
+        assert says in _green(person.run(line))
+        assert [boot.kind for boot in host.machine.boots] == kinds
     host.wait_for_ssh(60)
     assert person.session_files() == [] and host.server.armed().bootType == "harddisk"
