@@ -31,6 +31,10 @@ _CHECK_LOG_IN = "Check ovh_application_key, ovh_application_secret and ovh_consu
                 "they are of this ovh_endpoint. A consumer key may have expired or not be confirmed yet."
 
 
+class Down(ProviderError):
+    """A call that is safe to repeat failed for the whole of the API's patience."""
+
+
 def _kind(path: str) -> str:
     """What calls of one kind have in common."""
     return re.sub(r"/\d+$", "/*", path)
@@ -165,8 +169,8 @@ class Ovh(Provider):
                 raise Transient(exc.what) from exc
 
         def on_timeout(last: Transient) -> Exception:
-            return ProviderError(f"The OVH API failed for {self.patience:g} s at {method.upper()} {path}: {last.what}",
-                                 todo="Try again later; https://bare-metal-servers.status-ovhcloud.com/ tells of outages.")
+            return Down(f"The OVH API failed for {self.patience:g} s at {method.upper()} {path}: {last.what}",
+                        todo="Try again later; https://bare-metal-servers.status-ovhcloud.com/ tells of outages.")
 
         return repeated(self, call, on_timeout)
 
@@ -271,9 +275,14 @@ class Ovh(Provider):
         return answer
 
     def _ask_before(self, method: str, path: str) -> t.Any:
-        """One call for what there was before; None for a failure that does not pass, after which nothing can be told to be new."""
+        """One call for what there was before; None where it is refused, so that nothing is known of it.
+
+        Raises Down: what comes later could not be told from what there was before.
+        """
         try:
             return self._call(method, path)
+        except Down:
+            raise
         except ProviderError as exc:
             self._note_failure(path, exc)
             return None
@@ -298,11 +307,9 @@ class Ovh(Provider):
         return found.get("secret") if found else None
 
     def _mailed_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
-        """What the newest mail tells that is about this server and newer than the baseline {"mails": its id, None for no mail at all}."""
+        """What the newest mail tells that is about this server and newer than the baseline {"mails": its id}."""
         # Not within the name of another server.
         named = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)")
-        if baseline["mails"] is None:
-            return None
         for mail_id in sorted(set(self._ask("get", HISTORY) or ()) - self._useless, reverse=True):
             mail = self._ask("get", f"{HISTORY}/{mail_id}") if mail_id > baseline["mails"] else None
             if mail is None:

@@ -13,7 +13,7 @@ import hashlib
 import re
 import typing as t
 
-from ...._errors import NotAllowed, ProviderError
+from ...._errors import NotAllowed
 from ..._ssh._keys import SESSION_KEY_COMMENT
 from .._base import HARDDISK, OPEN, OTHER, POWEROFF, RESCUE, BootOption, Credentials, Facts, Server, Task
 from ._client import HISTORY, LIST_SECONDS, Ovh
@@ -169,19 +169,17 @@ class OvhDedicated(Ovh):
     # -- log-in by password: the API's secret, else the mail
 
     def credentials_baseline(self, name: str) -> t.Any:
-        """{"mails": the newest mail's id or 0, "secrets": hashes of the ids of the secrets that there are}; None for what cannot be read.
+        """{"mails": the newest mail's id or 0, "secrets": hashes of the ids of the secrets that there are}, as far as they may be read.
 
-        An id is as good as its secret: whoever has it needs no credentials to read it. Raises ProviderError where neither can be read.
+        An id is as good as its secret: whoever has it needs no credentials to read it. Raises NotAllowed where neither may be read.
         """
         secrets, mails = (self._ask_before(*call) for call in (self._secrets_call(name), ("get", HISTORY)))
         if secrets is None and mails is None:
-            raise (NotAllowed if self._denied else ProviderError)(self._password_words("").strip())
-        return {"mails": None if mails is None else max(mails or [0]),
-                "secrets": None if secrets is None else [_hash(access["password"]) for access in self._usable(secrets)]}
+            raise NotAllowed(self._password_words("").strip())
+        return {"mails": max(mails or [0]), "secrets": [_hash(access["password"]) for access in self._usable(secrets)]}
 
     def read_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
-        secrets = self._ask(*self._secrets_call(name)) if baseline["secrets"] is not None else None
-        for access in self._usable(secrets or ()):
+        for access in self._usable(self._ask(*self._secrets_call(name))):
             if _hash(access["password"]) not in baseline["secrets"]:
                 secret = self._retrieve(access["password"])
                 if secret:
@@ -192,8 +190,8 @@ class OvhDedicated(Ovh):
         return "post", self._path(name, "authenticationSecret")
 
     @staticmethod
-    def _usable(accesses: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
-        return [access for access in accesses if access.get("type") in ACCESSES and access.get("password")]
+    def _usable(accesses: t.Iterable[dict[str, t.Any]] | None) -> list[dict[str, t.Any]]:
+        return [access for access in accesses or () if access.get("type") in ACCESSES and access.get("password")]
 
     def login_words(self, name: str, option: BootOption) -> str | None:
         return self._password_words(

@@ -525,13 +525,23 @@ def test_mails_that_cannot_be_read_hold_nobody_up(api, provider, server):
     assert "failed" not in provider.login_words(NAME, None)
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/history$"), ("POST", "/authenticationSecret$")])
+WAYS = [("GET", "/history$"), ("POST", "/authenticationSecret$")]
+
+
+@pytest.mark.parametrize(("method", "path"), WAYS)
 def test_one_of_the_two_ways_is_enough(api, provider, server, method, path):
-    api.faults.add(method, path, "500", every=1)
+    api.faults.add(method, path, "403", every=1)
     baseline = json.loads(json.dumps(provider.credentials_baseline(NAME)))
-    api.faults.clear()
     password = into_rescue(provider, server)
     assert until(lambda: provider.read_credentials(NAME, baseline)).password == password
+
+
+@pytest.mark.parametrize(("method", "path"), WAYS)
+def test_what_was_there_before_must_be_known(api, provider, method, path):
+    """It is asked before anything goes down."""
+    api.faults.add(method, path, "500", every=1)
+    with pytest.raises(ProviderError, match="The OVH API failed for 1 s"):
+        provider.credentials_baseline(NAME)
 
 
 def test_a_key_that_may_read_neither_secret_nor_mail(api):
