@@ -103,6 +103,12 @@ address:
   description: Where it answers.
   returned: success
   type: str
+reached_at:
+  description:
+    - The name or address at which Ansible's own connection reaches the installed system, that of the inventory. RV(address) where that is
+      a name alone that leads nowhere.
+  returned: success, with O(scope=server) and without C(async)
+  type: str
 armed:
   description: Whether the provider boots the rescue system next. Null where it does not tell.
   returned: success

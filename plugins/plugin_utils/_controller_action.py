@@ -13,6 +13,7 @@ from __future__ import annotations
 import getpass
 import os
 import shlex
+import socket
 import subprocess
 import typing as t
 from collections.abc import Mapping
@@ -70,6 +71,8 @@ class ControllerAction(ActionBase):
         with _Environment(self._environment()):
             result = run(self.module, validation.validated_parameters, self._task.check_mode, self._teller(task_vars),
                          label=str(task_vars.get("inventory_hostname") or ""), home=C.ANSIBLE_HOME)
+        if self.module == "rescue_mode_info" and "address" in result:
+            result["reached_at"] = self._reached_at(task_vars) or result["address"]
         if not self._task.diff:
             result.pop("diff", None)
         if result.get("failed") and _display.verbosity < 3:
@@ -119,6 +122,21 @@ class ControllerAction(ActionBase):
     def _variable(self, name: str, task_vars: t.Mapping[str, t.Any]) -> t.Any:
         value = task_vars.get(name)
         return None if value is None else self._templar.template(value)
+
+    def _reached_at(self, task_vars: t.Mapping[str, t.Any]) -> str | None:
+        """The name or address at which Ansible's own connection reaches the host; None where it has a name alone, which leads nowhere."""
+        name = task_vars.get("inventory_hostname")
+        host = self._connection.get_option("host") if self._connection.transport == "ssh" else self._variable("ansible_host", task_vars)
+        if host and host != name:
+            return str(host)
+        settings = dict(self._openssh_settings(task_vars))
+        if {settings.get(way, "none") for way in ("proxyjump", "proxycommand")} != {"none"}:
+            return str(name)  # it is the bastion that resolves it
+        try:
+            socket.getaddrinfo(settings.get("hostname") or name, None)
+        except (OSError, UnicodeError):
+            return None
+        return str(name)
 
     def _openssh_settings(self, task_vars: t.Mapping[str, t.Any]) -> list[tuple[str, str]]:
         """How OpenSSH would reach the host, by Ansible's arguments and its own configuration, as `ssh -G` tells."""

@@ -130,6 +130,18 @@ def test_options_go_before_variables_and_those_before_the_inventory_name(ansible
     assert mine["server"] == NAME
 
 
+@pytest.mark.parametrize(("variables", "reached_at"), [
+    ({"ansible_host": "localhost"}, "localhost"),
+    # The name leads nowhere; OpenSSH has another one for it; a bastion may know it.
+    ({}, "127.0.0.1"), ({"ansible_ssh_common_args": "-o HostName=localhost"}, "web1"),
+    ({"ansible_ssh_common_args": "-o ProxyCommand=false"}, "web1")])
+def test_where_ansible_reaches_the_host(ansible, variables, reached_at):
+    del ansible.variables["ansible_host"]
+    ansible.variables.update(variables)
+    code, result = ansible.module("rescue_mode_info")
+    assert (code, result["address"], result["reached_at"]) == (0, "127.0.0.1", reached_at), ansible.output
+
+
 def test_variables_may_be_templates_and_from_vault(ansible):
     (ansible.path / "password").write_text(VAULT_PASSWORD)
     ansible.environment["ANSIBLE_VAULT_PASSWORD_FILE"] = str(ansible.path / "password")
