@@ -10,6 +10,7 @@ import abc
 import html
 import re
 import typing as t
+from datetime import datetime
 from urllib.parse import quote
 
 from ...._errors import BadInput, Busy, MissingLibrary, NotAllowed, NotFound, ProviderError
@@ -21,6 +22,7 @@ MOST_MISSES = 3
 # For so long a list of tasks may not show a new one, nor its id lead to it. Nobody has told how long; 2 to 3 s have been seen.
 LIST_SECONDS = 15.0
 HISTORY = "/me/notification/email/history"
+RETRIEVE = "/secret/retrieve"
 _SECRET_LINK = re.compile(r"secret/#/?\?id=([0-9a-fA-F-]{36})")
 # Subjects and wording differ by language, and old mails hold the password itself.
 _PASSWORD_LINE = re.compile(r"(?:password|mot de passe|contrase\S+a|passwor[dt]|has\S+o|senha)\s*:\s*(\S+)", re.IGNORECASE)
@@ -31,13 +33,17 @@ _CHECK_LOG_IN = "Check ovh_application_key, ovh_application_secret and ovh_consu
                 "they are of this ovh_endpoint. A consumer key may have expired or not be confirmed yet."
 
 
-class Down(ProviderError):
-    """A call that is safe to repeat failed for the whole of the API's patience."""
-
-
 def _kind(path: str) -> str:
     """What calls of one kind have in common."""
     return re.sub(r"/\d+$", "/*", path)
+
+
+def _time_of(mail: t.Mapping[str, t.Any]) -> float:
+    """When a mail was sent, in seconds since the epoch; 0 where it does not say."""
+    try:
+        return datetime.fromisoformat(str(mail.get("date"))).timestamp()
+    except ValueError:
+        return 0.0
 
 
 class Ovh(Provider):
@@ -59,9 +65,9 @@ class Ovh(Provider):
         self._ovh = ovh
         # When this process was told of a task, by its id.
         self._begun: dict[str, float] = {}
-        # What was refused when a password was looked for, in the order in which it was, each once.
-        self._denied: dict[str, None] = {}
-        # What else failed then, by the kind of call, until one is answered. And the mails that are of no use, which do not change.
+        # What was refused when a password was looked for, and what else failed then until it was answered, by the kind of call; and the
+        # mails that are of no use, which do not change.
+        self._denied: dict[str, str] = {}
         self._failed: dict[str, str] = {}
         self._useless: set[int] = set()
         endpoint = params.get("ovh_endpoint")
@@ -169,8 +175,8 @@ class Ovh(Provider):
                 raise Transient(exc.what) from exc
 
         def on_timeout(last: Transient) -> Exception:
-            return Down(f"The OVH API failed for {self.patience:g} s at {method.upper()} {path}: {last.what}",
-                        todo="Try again later; https://bare-metal-servers.status-ovhcloud.com/ tells of outages.")
+            return ProviderError(f"The OVH API failed for {self.patience:g} s at {method.upper()} {path}: {last.what}",
+                                 todo="Try again later; https://bare-metal-servers.status-ovhcloud.com/ tells of outages.")
 
         return repeated(self, call, on_timeout)
 
@@ -275,45 +281,57 @@ class Ovh(Provider):
         return answer
 
     def _ask_before(self, method: str, path: str) -> t.Any:
-        """One call for what there was before; None where it is refused, so that nothing is known of it.
+        """One call for what there was before; None where these credentials may not make it.
 
-        Raises Down: what comes later could not be told from what there was before.
+        Raises ProviderError for any other failure: what comes later could not be told from what there was before.
         """
         try:
             return self._call(method, path)
-        except Down:
-            raise
-        except ProviderError as exc:
+        except NotAllowed as exc:
             self._note_failure(path, exc)
             return None
 
+    def _mail_baseline(self, mails: t.Sequence[int] | None) -> dict[str, t.Any]:
+        """What there was before, for _mailed_credentials(). mails: the ids of all, None where they may not be read."""
+        # The client knows how far the API's clock is from ours.
+        since = None if mails is not None else self.clock.time() + self._client.time_delta
+        return {"mails": None if mails is None else max(mails or [0]), "since": since}
+
     def _note_failure(self, path: str, exc: ProviderError) -> None:
-        if isinstance(exc, NotAllowed):
-            self._denied[exc.what] = None
-        else:
-            self._failed[_kind(path)] = exc.what
+        noted = self._denied if isinstance(exc, NotAllowed) else self._failed
+        # Who has the id of a secret can read it, and the sentence may repeat it.
+        noted[_kind(path)] = "its secret cannot be retrieved." if path == RETRIEVE else exc.what
 
     def denied_words(self) -> str | None:
         """What these credentials could not read of a password, in sentences, or None."""
-        return f"No password could be read: {' '.join(self._denied)} It needs: {', '.join(self.facts.rights)}." if self._denied else None
+        if not self._denied:
+            return None
+        return f"No password could be read: {' '.join(self._denied.values())} It needs: {', '.join(self.facts.rights)}."
 
     def _password_words(self, usual: str) -> str:
         """Why no password was read, in sentences. usual: where nothing is known of it."""
-        failed = f"The OVH API failed when it was asked for the password: {' '.join(self._failed.values())} " if self._failed else ""
-        return self.denied_words() or f"{failed}{usual}"
+        failed = f"The OVH API failed when it was asked for the password: {' '.join(self._failed.values())}" if self._failed else None
+        return " ".join(filter(None, (failed, self.denied_words() or usual)))
 
     def _retrieve(self, secret_id: str) -> str | None:
-        found = self._ask("post", "/secret/retrieve", need_auth=False, id=secret_id)
+        found = self._ask("post", RETRIEVE, need_auth=False, id=secret_id)
         return found.get("secret") if found else None
 
     def _mailed_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
-        """What the newest mail tells that is about this server and newer than the baseline {"mails": its id}."""
+        """What the newest mail tells that is about this server and newer than the baseline.
+
+        That is {"mails": the newest one's id} or, where nobody could read that, {"mails": None, "since": seconds since the epoch}.
+        None, too, where a mail cannot be read now: an older one might hold the password of an earlier boot, and a slow API would be
+        waited for once a mail.
+        """
         # Not within the name of another server.
         named = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)")
-        for mail_id in sorted(set(self._ask("get", HISTORY) or ()) - self._useless, reverse=True):
-            mail = self._ask("get", f"{HISTORY}/{mail_id}") if mail_id > baseline["mails"] else None
-            if mail is None:
-                continue
+        newest = baseline["mails"]
+        new = {mail_id for mail_id in self._ask("get", HISTORY) or () if newest is None or mail_id > newest}
+        for mail_id in sorted(new - self._useless, reverse=True):
+            mail = self._ask("get", f"{HISTORY}/{mail_id}")
+            if mail is None or (newest is None and _time_of(mail) < baseline["since"]):
+                return None
             body = html.unescape(re.sub(r"<br\s*/?>", "\n", mail.get("body") or ""))
             link, line = _SECRET_LINK.search(body), _PASSWORD_LINE.search(body)
             if not named.search(f"{mail.get('subject') or ''}\n{body}") or not (link or line):
@@ -321,6 +339,5 @@ class Ovh(Provider):
                 continue
             user = _USER_LINE.search(body)
             password = self._retrieve(link.group(1)) if link else line.group(1) if line else None
-            if password:
-                return Credentials(user.group(1) if user else "root", password)
+            return Credentials(user.group(1) if user else "root", password) if password else None
         return None

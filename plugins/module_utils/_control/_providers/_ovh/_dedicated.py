@@ -171,12 +171,14 @@ class OvhDedicated(Ovh):
     def credentials_baseline(self, name: str) -> t.Any:
         """{"mails": the newest mail's id or 0, "secrets": hashes of the ids of the secrets that there are}, as far as they may be read.
 
+        "since": the time, where the mails may not be.
+
         An id is as good as its secret: whoever has it needs no credentials to read it. Raises NotAllowed where neither may be read.
         """
         secrets, mails = (self._ask_before(*call) for call in (self._secrets_call(name), ("get", HISTORY)))
         if secrets is None and mails is None:
             raise NotAllowed(self._password_words("").strip())
-        return {"mails": max(mails or [0]), "secrets": [_hash(access["password"]) for access in self._usable(secrets)]}
+        return {**self._mail_baseline(mails), "secrets": [_hash(access["password"]) for access in self._usable(secrets)]}
 
     def read_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
         for access in self._usable(self._ask(*self._secrets_call(name))):

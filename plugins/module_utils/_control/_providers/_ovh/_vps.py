@@ -217,7 +217,7 @@ class OvhVps(Ovh):
 
     def credentials_baseline(self, name: str) -> t.Any:
         """{"mails": the newest mail's id or 0}. NotAllowed where there is no way to the password."""
-        return {"mails": max(self._call("get", HISTORY) or [0])}
+        return self._mail_baseline(self._call("get", HISTORY))
 
     def read_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
         return self._mailed_credentials(name, baseline)

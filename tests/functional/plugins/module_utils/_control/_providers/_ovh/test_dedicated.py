@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -511,18 +512,42 @@ def test_a_mail_of_no_use_is_read_once(api, provider):
 
 
 def test_mails_that_cannot_be_read_hold_nobody_up(api, provider, server):
-    """The wait for the password comes again; each of them once in the API's whole patience would be longer than any wait."""
+    """The wait for the password comes again; each of them in the API's whole patience would be longer than any wait."""
     server.secret_delay = float("inf")
     baseline = provider.credentials_baseline(NAME)
     for number in range(3):
         api.add_mail(f"[{NAME}] rescue {number}", "password: not-read")
     api.faults.add("GET", "/history/", "500", every=1)
     assert provider.read_credentials(NAME, baseline) is None
-    assert len(mails_read(api)) == 3
+    assert len(mails_read(api)) == 1
     assert "failed when it was asked for the password" in provider.login_words(NAME, None)
     api.faults.clear()
     assert provider.read_credentials(NAME, baseline).password == "not-read"
     assert "failed" not in provider.login_words(NAME, None)
+
+
+def test_an_older_password_is_not_taken_for_the_newest(api, provider, server):
+    server.secret_delay = float("inf")
+    baseline = provider.credentials_baseline(NAME)
+    for password in ("older", "newest"):
+        api.add_mail(f"[{NAME}] rescue", f"password: {password}")
+    api.faults.add("GET", "/history/", "500", times=1)
+    assert provider.read_credentials(NAME, baseline) is None
+    assert provider.read_credentials(NAME, baseline).password == "newest"
+
+
+def test_a_mail_of_before_is_not_taken_where_the_mails_could_not_be_read(api, provider, server):
+    """A right that is granted meanwhile shows mails of which nobody knows whether they were there."""
+    server.secret_delay = float("inf")
+    api.add_mail(f"[{NAME}] rescue", "password: last-year")
+    api.mails[-1].date = "2025-11-29T03:00:00+00:00"
+    api.faults.add("GET", "/history$", "403", every=1)
+    baseline = json.loads(json.dumps(provider.credentials_baseline(NAME)))
+    api.faults.clear()
+    assert provider.read_credentials(NAME, baseline) is None
+    time.sleep(1)  # the API's dates have seconds
+    api.add_mail(f"[{NAME}] rescue", "password: new")
+    assert provider.read_credentials(NAME, baseline).password == "new"
 
 
 WAYS = [("GET", "/history$"), ("POST", "/authenticationSecret$")]
@@ -550,6 +575,16 @@ def test_a_key_that_may_read_neither_secret_nor_mail(api):
     provider = OvhDedicated(params(api, api.add_credential(rules)))
     with pytest.raises(NotAllowed, match=r"authenticationSecret.*history"):
         provider.credentials_baseline(NAME)
+
+
+def test_what_was_refused_and_what_failed_is_named_once(api, provider):
+    baseline = provider.credentials_baseline(NAME)
+    api.faults.add("GET", "/history$", "403", every=1)
+    api.faults.add("POST", "/authenticationSecret$", "500", every=1)
+    for _poll in range(2):
+        assert provider.read_credentials(NAME, baseline) is None
+    words = provider.login_words(NAME, None)
+    assert words.count("Internal server error") == words.count("may not GET /me/notification/email/history") == 1
 
 
 def test_no_secret_in_the_representation(api, provider):

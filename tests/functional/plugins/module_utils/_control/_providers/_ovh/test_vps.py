@@ -75,7 +75,7 @@ def disk(provider):
     return provider.choose(NAME, "harddisk")
 
 
-def mark_of(provider):
+def baseline_of(provider):
     """As it comes back from the session's record."""
     return json.loads(json.dumps(provider.reboot_baseline(NAME)))
 
@@ -148,14 +148,14 @@ def test_faults_that_pass_are_nobodys_concern(api, provider, vps, kind):
     provider.check_rights(NAME)
     assert provider.unfinished_tasks(NAME) == []
     credentials = provider.credentials_baseline(NAME)
-    task = provider.boot_into(NAME, provider.choose(NAME, "best"), mark_of(provider))
+    task = provider.boot_into(NAME, provider.choose(NAME, "best"), baseline_of(provider))
     until(lambda: provider.read_task(NAME, task.id).state == "done")
     assert provider.read_server(NAME).boot == "rescue"
     found = until(lambda: provider.read_credentials(NAME, credentials))
     assert found.password == vps.booted[0].password
-    task = provider.boot_into(NAME, provider.choose(NAME, "harddisk"), mark_of(provider))
+    task = provider.boot_into(NAME, provider.choose(NAME, "harddisk"), baseline_of(provider))
     until(lambda: provider.read_task(NAME, task.id).state == "done")
-    task = provider.reboot_hard(NAME, mark_of(provider))
+    task = provider.reboot_hard(NAME, baseline_of(provider))
     until(lambda: provider.read_task(NAME, task.id).state == "done")
     assert types(vps) == ["setNetboot", "setNetboot", "rebootVm"]
     assert server.settings == provider.read_server(NAME).settings
@@ -202,10 +202,10 @@ def test_settings(provider, vps, rescue):
 
 
 def test_there_and_back_by_one_put_each(api, provider, vps, rescue, disk):
-    task = provider.boot_into(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, baseline_of(provider))
     assert task.id == str(vps.jobs[0].id) and task.state in OPEN
     assert ended(provider, task) == (task.id, "done", "setNetboot done 100 %")
-    task = provider.boot_into(NAME, disk, mark_of(provider))
+    task = provider.boot_into(NAME, disk, baseline_of(provider))
     ended(provider, task)
     assert asked(api) == ["PUT", "PUT"]
     assert [boot.kind for boot in vps.booted] == ["rescue", "installed"]
@@ -213,7 +213,7 @@ def test_there_and_back_by_one_put_each(api, provider, vps, rescue, disk):
 
 def test_where_the_mode_is_right_already_a_reboot_is_asked_for(api, provider, vps, rescue):
     vps.netbootMode = "rescue"
-    task = provider.boot_into(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, baseline_of(provider))
     ended(provider, task)
     assert (asked(api), types(vps)) == (["POST"], ["rebootVm"])
     assert [boot.kind for boot in vps.booted] == ["rescue"]
@@ -222,7 +222,7 @@ def test_where_the_mode_is_right_already_a_reboot_is_asked_for(api, provider, vp
 def test_a_plain_reboot_keeps_the_mode(api, provider, vps):
     for mode, kind in (("local", "installed"), ("rescue", "rescue")):
         vps.netbootMode = mode
-        ended(provider, provider.reboot_hard(NAME, mark_of(provider)))
+        ended(provider, provider.reboot_hard(NAME, baseline_of(provider)))
         assert (vps.netbootMode, vps.booted[-1].kind) == (mode, kind)
     assert asked(api) == ["POST", "POST"]
 
@@ -230,11 +230,11 @@ def test_a_plain_reboot_keeps_the_mode(api, provider, vps):
 def test_the_old_model_is_set_and_then_rebooted(api, provider, vps, rescue, disk):
     make_old(vps)
     for option, kind in ((rescue, "rescue"), (disk, "installed")):
-        task = provider.boot_into(NAME, option, mark_of(provider))
+        task = provider.boot_into(NAME, option, baseline_of(provider))
         assert ended(provider, task).text == "rebootVm done 100 %"
         assert (vps.netbootMode, vps.booted[-1].kind) == (option.id, kind)
     assert asked(api) == ["PUT", "POST", "PUT", "POST"]
-    ended(provider, provider.boot_into(NAME, disk, mark_of(provider)))
+    ended(provider, provider.boot_into(NAME, disk, baseline_of(provider)))
     assert asked(api)[4:] == ["POST"]
 
 
@@ -248,7 +248,7 @@ def test_a_lost_answer_is_no_second_reboot(api, provider, vps, rescue, disk, old
         make_old(vps)
     ended(provider, provider.reboot_hard(NAME, provider.reboot_baseline(NAME)))  # an older one is not taken for ours
     vps.netbootMode = "rescue" if right else "local"
-    baseline = mark_of(provider)
+    baseline = baseline_of(provider)
     del vps.jobs[:]
     for method in ("PUT", "POST"):
         api.faults.add(method, f"{PATH}(/reboot)?$", kind, acts=acts)
@@ -264,7 +264,7 @@ def test_a_lost_answer_is_no_second_reboot(api, provider, vps, rescue, disk, old
 def test_a_fault_at_each_call_is_no_second_reboot(api, provider, vps, rescue, call, kind):
     vps.second_task = "task"
     api.faults.add("GET", PATH + call, kind, times=2)
-    task = provider.boot_into(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, baseline_of(provider))
     until(lambda: provider.read_task(NAME, task.id).state == "done")
     assert (asked(api), types(vps)) == (["PUT"], ["setNetboot"])
 
@@ -273,11 +273,11 @@ def test_a_fault_at_each_call_is_no_second_reboot(api, provider, vps, rescue, ca
 @pytest.mark.parametrize("mode", ["local", "rescue"])
 def test_a_switch_that_died_is_found_again(api, provider, vps, rescue, mode, waits):
     vps.netbootMode = mode
-    baseline = mark_of(provider)
+    baseline = baseline_of(provider)
     first = provider.boot_into(NAME, rescue, baseline)
     if waits:
         ended(provider, first)
-    # By another controller, which has only the mark.
+    # By another controller, which has only the baseline.
     again = OvhVps(params(api)).boot_into(NAME, rescue, baseline, may_be_repeat=True)
     assert again.id == first.id
     assert len(vps.jobs) == len(asked(api)) == 1
@@ -286,7 +286,7 @@ def test_a_switch_that_died_is_found_again(api, provider, vps, rescue, mode, wai
 @pytest.mark.parametrize("mode", ["local", "rescue"])
 def test_a_switch_that_was_announced_but_not_asked_for_is_asked_for(provider, vps, rescue, mode):
     vps.netbootMode = mode
-    ended(provider, provider.boot_into(NAME, rescue, mark_of(provider), may_be_repeat=True))
+    ended(provider, provider.boot_into(NAME, rescue, baseline_of(provider), may_be_repeat=True))
     assert len(vps.jobs) == 1
 
 
@@ -294,7 +294,7 @@ def test_a_switch_that_was_announced_but_not_asked_for_is_asked_for(provider, vp
 def test_a_reboot_that_died_is_found_again(provider, vps, old):
     if old:
         make_old(vps)
-    baseline = mark_of(provider)
+    baseline = baseline_of(provider)
     task = provider.reboot_hard(NAME, baseline)
     assert provider.reboot_hard(NAME, baseline, may_be_repeat=True).id == task.id
     assert types(vps) == ["rebootVm"]
@@ -302,7 +302,7 @@ def test_a_reboot_that_died_is_found_again(provider, vps, old):
 
 def test_the_old_model_that_was_set_and_not_rebooted_is_rebooted(api, provider, vps, rescue):
     make_old(vps)
-    baseline = mark_of(provider)
+    baseline = baseline_of(provider)
     provider.write_settings(NAME, {"netbootMode": "rescue"})
     ended(provider, provider.boot_into(NAME, rescue, baseline, may_be_repeat=True))
     assert asked(api) == ["PUT", "POST"]
@@ -312,7 +312,7 @@ def test_the_old_model_that_was_set_and_not_rebooted_is_rebooted(api, provider, 
 
 def test_a_purged_task_counts_as_done_where_the_mode_has_changed(api, provider, vps, rescue):
     api.faults.add("PUT", PATH, "task_purged")
-    baseline = mark_of(provider)
+    baseline = baseline_of(provider)
     provider.boot_into(NAME, rescue, baseline)
     until(lambda: not vps.tasks)
     again = provider.boot_into(NAME, rescue, baseline, may_be_repeat=True)
@@ -325,7 +325,7 @@ def test_a_task_that_is_over_and_purged_at_once_counts_as_done(api, provider, vp
     vps.task_seconds = {"todo": 0, "doing": 0}
     api.faults.add("PUT", PATH, "task_purged")
     api.faults.add("GET", r"/tasks\?type=", "delay", seconds=0.2)
-    assert provider.boot_into(NAME, rescue, mark_of(provider)).state == "done"
+    assert provider.boot_into(NAME, rescue, baseline_of(provider)).state == "done"
     assert asked(api) == ["PUT"]
 
 
@@ -333,7 +333,7 @@ def test_a_put_that_shows_no_task_is_followed_by_its_mode(api, provider, vps, re
     """Nobody has seen when the real API begins to list the task."""
     monkeypatch.setattr(provider, "new_task", lambda *args: None)
     vps.task_seconds["doing"] = 1.0
-    task = provider.boot_into(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, baseline_of(provider))
     assert task == ("netbootMode=rescue", "done", "netbootMode is rescue")
     assert types(vps) == ["setNetboot"]
     api.faults.add("GET", f"{PATH}$", "500")
@@ -344,8 +344,8 @@ def test_a_put_that_shows_no_task_is_followed_by_its_mode(api, provider, vps, re
 def test_another_task_is_waited_for(api, provider, vps, rescue, disk, second):
     """Leaving before entering has ended: the mode that shows is right, and will be wrong."""
     vps.second_task, vps.task_seconds["doing"] = second, 1.0
-    provider.boot_into(NAME, rescue, mark_of(provider))
-    baseline = mark_of(provider)
+    provider.boot_into(NAME, rescue, baseline_of(provider))
+    baseline = baseline_of(provider)
     assert baseline["mode"] == "local"
     ended(provider, provider.boot_into(NAME, disk, baseline))
     assert (vps.netbootMode, types(vps)) == ("local", ["setNetboot", "setNetboot"])
@@ -354,7 +354,7 @@ def test_another_task_is_waited_for(api, provider, vps, rescue, disk, second):
 
 def test_somebody_elses_switch_into_the_same_mode_is_enough(api, provider, vps, rescue):
     vps.task_seconds["doing"] = 0.2
-    baseline = mark_of(provider)
+    baseline = baseline_of(provider)
     OvhVps(params(api)).boot_into(NAME, rescue, baseline)
     task = provider.boot_into(NAME, rescue, baseline)
     assert (task.state, vps.netbootMode) == ("done", "rescue")
@@ -367,8 +367,8 @@ def test_somebody_elses_switch_into_the_same_mode_is_enough(api, provider, vps, 
 def test_the_wrong_system_came_up_before_the_task_has_ended(api, provider, vps, rescue, fault, acts, over):
     """The next reboot is asked for when the mode still shows the old one; another PUT would then do nothing."""
     vps.task_seconds["doing"] = 0.2
-    first = provider.boot_into(NAME, rescue, mark_of(provider))
-    baseline = mark_of(provider)
+    first = provider.boot_into(NAME, rescue, baseline_of(provider))
+    baseline = baseline_of(provider)
     assert baseline["mode"] == "local"
     if over:
         ended(provider, first)
@@ -384,15 +384,15 @@ def test_a_conflict_that_passes_is_no_obstacle(api, provider, vps, rescue, mode)
     vps.netbootMode = mode
     for method in ("PUT", "POST"):
         api.faults.add(method, PATH, "409", times=2)
-    ended(provider, provider.boot_into(NAME, rescue, mark_of(provider)))
+    ended(provider, provider.boot_into(NAME, rescue, baseline_of(provider)))
     assert len(vps.jobs) == 1
     assert len(asked(api)) == 3
 
 
 def test_a_call_that_died_while_it_waited_for_an_older_task_has_asked_for_nothing(provider, vps, rescue):
     vps.task_seconds["doing"] = 0.2
-    provider.boot_into(NAME, rescue, mark_of(provider))
-    ended(provider, provider.boot_into(NAME, rescue, mark_of(provider), may_be_repeat=True))
+    provider.boot_into(NAME, rescue, baseline_of(provider))
+    ended(provider, provider.boot_into(NAME, rescue, baseline_of(provider), may_be_repeat=True))
     assert types(vps) == ["setNetboot", "rebootVm"]
 
 
@@ -400,7 +400,7 @@ def test_a_call_that_died_while_it_waited_for_an_older_task_has_asked_for_nothin
 @pytest.mark.parametrize("second", ["conflict", "bad_request"])
 def test_a_task_that_begins_between_is_waited_for(api, provider, vps, rescue, monkeypatch, mode, second):
     vps.netbootMode, vps.second_task, vps.task_seconds["doing"] = mode, second, 0.2
-    baseline = mark_of(provider)
+    baseline = baseline_of(provider)
     real = provider.listed
 
     def listed(name, states):
@@ -420,17 +420,17 @@ def test_a_task_that_begins_between_is_waited_for(api, provider, vps, rescue, mo
 def test_a_task_that_never_ends_is_told(provider, vps, rescue, monkeypatch):
     monkeypatch.setattr(OvhVps, "busy_patience", 0.3)
     vps.task_seconds["doing"] = math.inf
-    provider.reboot_hard(NAME, mark_of(provider))
+    provider.reboot_hard(NAME, baseline_of(provider))
     until(lambda: vps.jobs[0].progress == 70 or vps.jobs[0].state == "doing")
     for ask in (lambda baseline: provider.boot_into(NAME, rescue, baseline), lambda baseline: provider.reboot_hard(NAME, baseline)):
         with pytest.raises(Busy, match="rebootVm doing 0 %"):
-            ask(mark_of(provider))
+            ask(baseline_of(provider))
     assert len(vps.jobs) == 1
 
 
 def test_a_refusal_that_is_no_conflict_is_told_at_once(api, provider, vps):
     with pytest.raises(ProviderError, match="VpsNetbootEnum"):
-        provider.boot_into(NAME, provider.choose(NAME, "rescue")._replace(id="moon"), mark_of(provider))
+        provider.boot_into(NAME, provider.choose(NAME, "rescue")._replace(id="moon"), baseline_of(provider))
     assert asked(api) == ["PUT"]
 
 
@@ -440,7 +440,7 @@ def test_a_reboot_that_cannot_be_asked_for(api, provider, vps, rescue, mode):
     for method in ("PUT", "POST"):
         api.faults.add(method, PATH, "500", every=1)
     with pytest.raises(ProviderError, match=f"when asked to reboot {NAME} into the mode rescue"):
-        provider.boot_into(NAME, rescue, mark_of(provider))
+        provider.boot_into(NAME, rescue, baseline_of(provider))
     assert vps.jobs == []
 
 
@@ -451,7 +451,7 @@ def test_a_reboot_that_cannot_be_asked_for(api, provider, vps, rescue, mode):
     ("todo", "queued"), ("doing", "running"), ("paused", "running"), ("waitingAck", "queued"), ("blocked", "failed"),
     ("done", "done"), ("cancelled", "failed"), ("error", "failed")])
 def test_states_of_a_task(provider, vps, state, ours):
-    task = provider.reboot_hard(NAME, mark_of(provider))
+    task = provider.reboot_hard(NAME, baseline_of(provider))
     ended(provider, task)
     vps.jobs[0].state, vps.jobs[0].progress = state, 35
     found = provider.read_task(NAME, task.id)
@@ -460,7 +460,7 @@ def test_states_of_a_task(provider, vps, state, ours):
 
 
 def test_a_state_of_the_future_is_no_evidence(provider, vps):
-    task = provider.reboot_hard(NAME, mark_of(provider))
+    task = provider.reboot_hard(NAME, baseline_of(provider))
     ended(provider, task)
     vps.jobs[0].state = "pondering"
     assert provider.read_task(NAME, task.id).state == "unknown"
@@ -470,7 +470,7 @@ def test_a_state_of_the_future_is_no_evidence(provider, vps):
 def test_a_task_that_cannot_be_read_is_no_evidence(api, provider, vps, rescue, kind):
     if kind == "task_purged":
         api.faults.add("PUT", PATH, kind)
-    task = provider.boot_into(NAME, rescue, mark_of(provider))
+    task = provider.boot_into(NAME, rescue, baseline_of(provider))
     until(lambda: vps.jobs[0].state == "done")
     if kind != "task_purged":
         api.faults.add("GET", "/tasks/", kind, every=1)
@@ -480,8 +480,8 @@ def test_a_task_that_cannot_be_read_is_no_evidence(api, provider, vps, rescue, k
 @pytest.mark.parametrize("ends", ["error", "blocked", "cancelled"])
 def test_a_task_that_failed_can_be_followed_by_another(api, provider, vps, rescue, ends):
     api.faults.add("PUT", PATH, "task_ends", status=ends)
-    assert ended(provider, provider.boot_into(NAME, rescue, mark_of(provider))).state == "failed"
-    assert ended(provider, provider.boot_into(NAME, rescue, mark_of(provider))).state == "done"
+    assert ended(provider, provider.boot_into(NAME, rescue, baseline_of(provider))).state == "failed"
+    assert ended(provider, provider.boot_into(NAME, rescue, baseline_of(provider))).state == "done"
     assert [boot.kind for boot in vps.booted] == ["rescue"]
 
 
@@ -586,7 +586,7 @@ def test_mails_that_cannot_be_read_are_no_empty_history(api, provider, kind):
 
 def test_calls_are_few(api, provider, vps, rescue):
     """The cost of a switch besides its waits."""
-    baseline = mark_of(provider)
+    baseline = baseline_of(provider)
     api.log.clear()
     provider.boot_into(NAME, rescue, baseline)
     assert collections.Counter(call.method for call in api.log) == {"GET": 7, "PUT": 1}
