@@ -59,16 +59,20 @@ def is_loopback(url: str | None) -> bool:
         return False
 
 
-def need_socks(url: str | None) -> None:
-    """Raise MissingLibrary where the environment has a SOCKS proxy for an API's URL, and requests, which its client uses, speaks no SOCKS.
+def need_socks(url: str | None, proxy: str | None = None) -> None:
+    """Raise MissingLibrary where a SOCKS proxy leads to an API, and requests, which its client uses, speaks no SOCKS.
 
-    Each call would fail then, and look like one that passes.
+    Each call would fail then, and look like one that passes. proxy: the client's own, by default that of the environment for this URL.
     """
     import requests
 
-    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)) if url else None
-    if proxy and urlsplit(proxy).scheme.startswith("socks") and importlib.util.find_spec("socks") is None:
-        raise MissingLibrary("PySocks", "the SOCKS proxy that the environment names")
+    try:
+        proxy = proxy or requests.utils.select_proxy(url or "", requests.utils.get_environ_proxies(url or ""))
+        is_socks = urlsplit(proxy or "").scheme.startswith("socks")
+    except ValueError:
+        return  # no URL; the client has its own word for that
+    if is_socks and importlib.util.find_spec("socks") is None:
+        raise MissingLibrary("PySocks", f"the proxy {urlsplit(proxy or '').hostname}")
 
 
 class _Attempts:

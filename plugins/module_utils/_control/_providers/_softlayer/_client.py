@@ -83,7 +83,7 @@ class Client:
         if self.api.auth is None:
             raise BadInput("The SoftLayer credentials are not complete.", todo=todo)
         transport = self.api.transport
-        need_socks(transport.endpoint_url)
+        need_socks(transport.endpoint_url, transport.proxy)
         transport.timeout = transport.timeout or TIMEOUT
         # By itself it repeats a GET whose answer was lost. By REST a reboot is a GET.
         transport.client.mount("https://", requests.adapters.HTTPAdapter(max_retries=0))
@@ -128,11 +128,11 @@ class Client:
             return NotAllowed(f"SoftLayer does not accept these credentials at {call}: {text}.",
                               todo="Check softlayer_username and softlayer_api_key, SL_USERNAME and SL_API_KEY, or ~/.softlayer.")
         errors = self._softlayer.exceptions
-        transient = (errors.ServerError, errors.ApplicationError, errors.RemoteSystemError)
+        passes = (errors.ServerError, errors.ApplicationError, errors.RemoteSystemError)
         if isinstance(code, int):
             if code == 0 or is_transient(code) or code < 400:
                 return Transient(text, self._was_sent(exc))
-        elif isinstance(exc, transient) or text == "Internal Error" or not isinstance(exc, errors.SoftLayerError):
+        elif isinstance(exc, passes) or text == "Internal Error" or not isinstance(exc, errors.SoftLayerError):
             return Transient(text)
         return ProviderError(f"SoftLayer refused {call}: {text}.", todo="If that does not say why, open a ticket at SoftLayer.")
 

@@ -64,8 +64,8 @@ class Owner:
 ENDS = st.sampled_from(["answered", "lost, done", "lost, not done", "not sent"])
 
 
-@given(ends=st.lists(ENDS, min_size=1, max_size=12), on_timeout=st.floats(0.0, LAG - 0.1), slow=st.floats(0.0, 30.0), before=st.booleans())
-def test_never_two_jobs_of_one_request(ends, on_timeout, slow, before):
+@given(ends=st.lists(ENDS, min_size=1, max_size=12), late=st.floats(0.0, LAG - 0.1), slow=st.floats(0.0, 30.0), before=st.booleans())
+def test_never_two_jobs_of_one_request(ends, late, slow, before):
     """late: how long the list does not show a new job. slow: how long an answer that is lost is waited for. before: a call died."""
     owner, jobs, asked_again = Owner(), [], iter(ends)
     clock = owner.clock
@@ -83,7 +83,7 @@ def test_never_two_jobs_of_one_request(ends, on_timeout, slow, before):
         raise Transient(end, sent=end != "not sent")
 
     def asked():
-        shown = [number for number, made in enumerate(jobs, 1) if clock.now >= made + on_timeout]
+        shown = [number for number, made in enumerate(jobs, 1) if clock.now >= made + late]
         return Task(str(shown[0]), "queued", "job") if shown else None
 
     try:
@@ -95,8 +95,8 @@ def test_never_two_jobs_of_one_request(ends, on_timeout, slow, before):
     assert clock.now < 1000.0 + owner.patience + 40.0 + LAG
 
 
-@given(ends=st.lists(ENDS, min_size=1, max_size=12), on_timeout=st.floats(0.0, LAG - 0.1), work=st.floats(1.5, 300.0))
-def test_who_refuses_a_second_one_is_asked_at_once(ends, on_timeout, work):
+@given(ends=st.lists(ENDS, min_size=1, max_size=12), late=st.floats(0.0, LAG - 0.1), work=st.floats(1.5, 300.0))
+def test_who_refuses_a_second_one_is_asked_at_once(ends, late, work):
     """work: how long a job takes; as long as one is under way, no second is taken, and that it is says that ours was."""
     owner, jobs, calls, answers = Owner(), [], [], iter(ends)
     clock = owner.clock
@@ -112,7 +112,7 @@ def test_who_refuses_a_second_one_is_asked_at_once(ends, on_timeout, work):
         raise Transient(end, sent=end != "not sent")
 
     def asked():
-        shown = [number for number, made in enumerate(jobs, 1) if clock.now >= made + on_timeout]
+        shown = [number for number, made in enumerate(jobs, 1) if clock.now >= made + late]
         return Task(str(shown[0]), "running", "job") if shown else None
 
     with contextlib.suppress(ProviderError):
@@ -165,7 +165,7 @@ def test_where_an_api_is(url, is_it):
 @pytest.mark.parametrize(("environment", "needs"), [
     ({}, False), ({"HTTPS_PROXY": "http://127.0.0.1:3128"}, False), ({"HTTP_PROXY": "socks5h://127.0.0.1:1080"}, False),
     ({"HTTPS_PROXY": "socks5://127.0.0.1:1080"}, True), ({"ALL_PROXY": "socks5h://127.0.0.1:1080"}, True),
-    ({"ALL_PROXY": "socks5h://127.0.0.1:1080", "NO_PROXY": "api.example.com"}, False)])
+    ({"ALL_PROXY": "socks5h://127.0.0.1:1080", "NO_PROXY": "api.example.com"}, False), ({"HTTPS_PROXY": "http://[bad:1"}, False)])
 def test_what_speaks_socks_is_asked_for_before_it_is_missed(monkeypatch, environment, needs):
     for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -176,3 +176,17 @@ def test_what_speaks_socks_is_asked_for_before_it_is_missed(monkeypatch, environ
     expected = pytest.raises(MissingLibrary, match="PySocks") if needs else contextlib.nullcontext()
     with expected:
         need_socks("https://api.example.com/1.0")
+
+
+def test_the_proxy_of_a_client_goes_before_that_of_the_environment(monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1080")
+    monkeypatch.setitem(sys.modules, "socks", None)
+    need_socks("https://api.example.com/1.0", "http://127.0.0.1:3128")
+    monkeypatch.delenv("ALL_PROXY")
+    with pytest.raises(MissingLibrary, match="PySocks"):
+        need_socks("https://api.example.com/1.0", "socks5://127.0.0.1:1080")
+
+
+@pytest.mark.parametrize("url", [None, "", "http://[::1/v3"])
+def test_what_is_no_url_is_left_to_the_client(url):
+    need_socks(url)
