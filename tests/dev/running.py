@@ -49,7 +49,8 @@ class Totals:
 class Step:
     """Commands to run one after the other in directory; all must end with 0 within limit seconds.
 
-    env: their whole environment. needs: names of steps that must have passed before, if they are among those that run.
+    env: their whole environment. needs: names of steps that must have passed before, if they are among those that run. after: of those
+    that must have ended.
     junit: the file in which pytest reports each test; without one, the step is one test.
     notes: lines of the output that match are shown also if the step passes.
     live: show the output as it comes, each line with the name of the step.
@@ -62,6 +63,7 @@ class Step:
     env: Mapping[str, str]
     limit: float = 600
     needs: Sequence[str] = ()
+    after: Sequence[str] = ()
     junit: Path | None = None
     notes: str | None = None
     live: bool = False
@@ -147,7 +149,7 @@ class Runner:
                 if not left:
                     return None
                 for step in left:
-                    if all(self._passed.get(name, True) is not None for name in step.needs):
+                    if all(self._passed.get(name, True) is not None for name in (*step.needs, *step.after)):
                         self._waiting.remove(step)
                         return step
                 self._changed.wait()

@@ -255,7 +255,7 @@ def matrix(work: Workspace) -> list[Step]:
     """Each call of a session fails in each way, at each provider, and the controller is killed at each."""
     steps = [_pytest(work, "matrix", [MATRIX, KILLED], f"--numprocesses={2 * (os.cpu_count() or 1)}", "--dist=worksteal"),
              # In real time, so nothing else runs beside it.
-             _pytest(work, "matrix by password", [BOX_MATRIX], needs=[TREES, "matrix"], waits=True)]
+             dataclasses.replace(_pytest(work, "matrix by password", [BOX_MATRIX], needs=[TREES], waits=True), after=["matrix"])]
     return [*images(work), *trees(work), *(dataclasses.replace(step, env={**step.env, "LIFEBOAT_MATRIX": "all"}) for step in steps)]
 
 

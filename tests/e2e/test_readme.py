@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_your_first_rescue(locked_out: Host, person: Person) -> None:
 
     before = len(writes())
     said = _green(person.type(do, {"Vault password: ": VAULT_PASSWORD}))
-    assert "changed=0" in said and len(writes()) == before and len(host.machine.boots) == 3, said
+    assert re.search(r"web1 : ok=\d+ changed=0 ", said) and len(writes()) == before and len(host.machine.boots) == 3, said
     assert person.session_files() == [] and host.server.armed().bootType == "harddisk"
 
 
@@ -81,6 +82,7 @@ def test_step_by_step(locked_out: Host, person: Person) -> None:
             (enter, "a shell in the installed system", []), (leave, "web1", ["installed"])):
         kinds += boots
         assert says in _green(person.run(line))
+        assert bool(person.session_files()) is (kinds[-1] == "rescue")
         assert [boot.kind for boot in host.machine.boots] == kinds
     host.wait_for_ssh(60)
     assert person.session_files() == [] and host.server.armed().bootType == "harddisk"

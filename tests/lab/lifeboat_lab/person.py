@@ -100,6 +100,14 @@ class Person:
 
     def __enter__(self) -> t.Self:
         """Install what the README says. Raises LabError."""
+        try:
+            self._install()
+        except BaseException:
+            self._give(0)
+            raise
+        return self
+
+    def _install(self) -> None:
         requirements = self._world.directory / "requirements.txt"
         requirements.write_text(named_requirements())
         self._venv = ensure_venv("readme", requirements)
@@ -111,7 +119,6 @@ class Person:
         done = self.run(command("Installation", "ansible-galaxy", "install lifeboat").replace("lifeboat.rescue", collection.name))
         if done.returncode:
             raise LabError(f"The collection cannot be installed: {done.stdout}")
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         """Give all of it to whoever runs the test, who is to remove it."""

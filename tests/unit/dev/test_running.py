@@ -62,6 +62,12 @@ def gone(pid):
         return True
 
 
+def test_a_step_after_one_that_failed_runs_once_that_has_ended(step, run, tmp_path):
+    outcomes = run(step("second", f"test -e {tmp_path}/ended", after=["first", "not among them"]),
+                   step("first", f"sleep 0.2; touch {tmp_path}/ended; exit 1"))
+    assert outcomes["first"].problem and outcomes["second"].problem is None
+
+
 def test_each_step_is_one_test(step, run, capsys):
     outcomes = run(step("good", "echo unseen"), step("bad", "echo why; exit 3"))
     assert str(running.sum_of(outcomes.values())) == "1 passed, 1 failed"

@@ -232,7 +232,7 @@ class BackgroundObservation:
     slice = 0.2
 
     def __init__(self, watch: SshObserver):
-        """watch: nobody else uses it, or closes it, until look() has come back."""
+        """watch: nobody else uses it, or closes it, until poll() has come back."""
         self.watch = watch
         self._known = watch.known
         self._ended = threading.Event()
@@ -253,7 +253,7 @@ class BackgroundObservation:
             self._seen.set_exception(exc)
 
     def poll(self, seconds: float, known: KnownHostKeys) -> Observation | None:
-        """What was seen by now, or within so many seconds more; as SshObserver.look().
+        """What was seen by now, or within so many seconds more; as SshObserver.poll().
 
         known: as it is by now. Without a log-in it decides who answered, and whether a password may be sent; so then what was
         seen under less counts for nothing.

@@ -191,7 +191,7 @@ class Api(Provider):
         self.world = self.clock = world
 
     def shown(self) -> list[Job]:
-        return [job for job in self.world.jobs if self.world.now >= job.made_at + self.world.plan.on_timeout]
+        return [job for job in self.world.jobs if self.world.now >= job.made_at + self.world.plan.late]
 
     def reboot_baseline(self, name, known=()):
         self.world.baselines += 1
@@ -308,7 +308,7 @@ class Plan:
     jobs: list[tuple[float, float, float, float, str]]
     answers: list[str]
     events: list[tuple[float, str, float]]
-    on_timeout: float
+    late: float
     lets_in: bool
     knows_key: bool
     soft_works: bool
@@ -334,7 +334,7 @@ PLANS = st.builds(
     events=st.lists(st.tuples(MOMENTS, st.sampled_from(["clock", "silence", "key", "killed", "suspended", "power cut", "reboot by hand"]),
                               SECONDS),
                     max_size=6),
-    on_timeout=st.sampled_from([0.0, 4.0, LAG - 0.1]), lets_in=st.booleans(), knows_key=st.booleans(), soft_works=st.booleans(),
+    late=st.sampled_from([0.0, 4.0, LAG - 0.1]), lets_in=st.booleans(), knows_key=st.booleans(), soft_works=st.booleans(),
     method=st.sampled_from(["auto", "hard", "soft"]), force=st.booleans(),
     between=st.lists(st.floats(0.0, 400.0), min_size=MOST_CALLS, max_size=MOST_CALLS))
 

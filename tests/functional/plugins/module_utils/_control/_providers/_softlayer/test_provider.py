@@ -109,7 +109,7 @@ def provider(api, transport):
     return SoftLayerProvider(params(api, transport))
 
 
-def mark_of(provider, name):
+def baseline_of(provider, name):
     """A baseline, as it comes back from a record."""
     return json.loads(json.dumps(provider.reboot_baseline(name)))
 
@@ -228,7 +228,7 @@ def test_faults_that_pass_are_nobodys_concern(api, provider, server, name, fault
     provider.read_server(server.hostname)
     provider.credentials_baseline(name)
     assert provider.unfinished_tasks(name) == []
-    task = provider.boot_into(name, OPTION, mark_of(provider, name))
+    task = provider.boot_into(name, OPTION, baseline_of(provider, name))
     until(lambda: provider.read_task(name, task.id).state == "done")
     assert (server.rescues, boots(server)) == (1, ["rescue"])
     assert len(provider.list_servers()) == 2
@@ -253,7 +253,7 @@ def test_a_fault_that_stays_is_told(hasty, api, provider, fault):
 ])
 def test_each_failure_ends_in_words(hasty, api, provider, server, name, fault, error, what, todo):
     """What failed, by which call; whether it may have arrived; what to do."""
-    baseline = mark_of(provider, name)
+    baseline = baseline_of(provider, name)
     api.faults.add("RescueLayer", fault, every=1)
     with pytest.raises(error, match=what) as caught:
         provider.boot_into(name, OPTION, baseline)
@@ -285,10 +285,10 @@ def test_an_endpoint_that_is_none(api, path):
 
 
 def test_a_rescue_and_the_way_out(provider, server, name):
-    task = provider.boot_into(name, OPTION, mark_of(provider, name))
+    task = provider.boot_into(name, OPTION, baseline_of(provider, name))
     assert task.id == str(server.transactions[0].id)
     until(lambda: provider.read_task(name, task.id).state == "done")
-    task = provider.boot_into(name, DISK, mark_of(provider, name))
+    task = provider.boot_into(name, DISK, baseline_of(provider, name))
     assert (task.id, task.state) == (NO_TRANSACTION, "unknown")
     until(lambda: boots(server) == ["rescue", "installed"])
     assert provider.read_task(name, task.id).state == "unknown"
@@ -296,7 +296,7 @@ def test_a_rescue_and_the_way_out(provider, server, name):
 
 def test_what_cannot_be_booted(provider, name):
     with pytest.raises(BadInput, match="cannot boot ISO"):
-        provider.boot_into(name, BootOption("iso", "other", "ISO"), mark_of(provider, name))
+        provider.boot_into(name, BootOption("iso", "other", "ISO"), baseline_of(provider, name))
 
 
 def test_the_rescue_environment_of_windows(api, provider, servers):
@@ -304,9 +304,9 @@ def test_the_rescue_environment_of_windows(api, provider, servers):
     option = provider.choose("hw:2001", "windows")
     assert (provider.is_windows(option), provider.rescue_rank(option)) == (True, None)
     assert not provider.is_windows(provider.choose("hw:2001", "best"))
-    provider.boot_into("hw:2001", option, mark_of(provider, "hw:2001"))
+    provider.boot_into("hw:2001", option, baseline_of(provider, "hw:2001"))
     until(lambda: servers["hw"].active is None)
-    provider.boot_into("hw:2001", OPTION, mark_of(provider, "hw:2001"))
+    provider.boot_into("hw:2001", OPTION, baseline_of(provider, "hw:2001"))
     assert [call.args for call in api.log if call.method == "bootToRescueLayer"] == [("WINDOWS",), ()]
     with pytest.raises(BadInput, match="is a virtual guest, which SoftLayer's API boots into a rescue kernel of Linux") as told:
         provider.choose("vs:1001", "windows")
@@ -316,7 +316,7 @@ def test_the_rescue_environment_of_windows(api, provider, servers):
 
 def test_a_task_is_told_while_it_runs(provider, server, name):
     server.rescue_seconds = {"RESCUE_SETUP": 0.3}
-    baseline = mark_of(provider, name)
+    baseline = baseline_of(provider, name)
     task = provider.boot_into(name, OPTION, baseline)
     assert (task.state, task.text) == ("running", "Rescue Rescue setup")
     assert provider.unfinished_tasks(name) == [task]
@@ -328,7 +328,7 @@ def test_a_task_is_told_while_it_runs(provider, server, name):
 
 @pytest.mark.parametrize("fault", [*FAULTS, "permission", "not-found"])
 def test_a_task_that_cannot_be_read_is_no_evidence(hasty, api, provider, name, fault):
-    task = provider.boot_into(name, OPTION, mark_of(provider, name))
+    task = provider.boot_into(name, OPTION, baseline_of(provider, name))
     api.faults.add("getObject", fault, every=1)
     found = provider.read_task(name, task.id)
     assert (found.id, found.state) == (task.id, "unknown")
@@ -338,9 +338,9 @@ def test_a_task_that_cannot_be_read_is_no_evidence(hasty, api, provider, name, f
 @pytest.mark.parametrize("acts", [True, False])
 @pytest.mark.parametrize("shown_after", [0.0, 0.05, 9.0])
 def test_a_lost_answer_is_no_second_rescue(api, provider, server, name, fault, acts, shown_after):
-    provider.boot_into(name, OPTION, mark_of(provider, name))
+    provider.boot_into(name, OPTION, baseline_of(provider, name))
     until(lambda: server.active is None)
-    baseline = mark_of(provider, name)  # an older one is not taken for ours
+    baseline = baseline_of(provider, name)  # an older one is not taken for ours
     server.shown_after, server.rescue_seconds = shown_after, {"RESCUE_BOOT": 1.0}
     api.faults.add("RescueLayer", fault, acts=acts)
     task = provider.boot_into(name, OPTION, baseline)
@@ -350,7 +350,7 @@ def test_a_lost_answer_is_no_second_rescue(api, provider, server, name, fault, a
 
 
 def test_a_rescue_that_died_is_found_again(provider, server, name):
-    baseline = mark_of(provider, name)
+    baseline = baseline_of(provider, name)
     task = provider.boot_into(name, OPTION, baseline)
     assert provider.boot_into(name, OPTION, baseline, may_be_repeat=True).id == task.id
     until(lambda: server.active is None)
@@ -359,7 +359,7 @@ def test_a_rescue_that_died_is_found_again(provider, server, name):
 
 
 def test_a_rescue_that_died_and_is_not_shown_yet(provider, server, name):
-    baseline = mark_of(provider, name)
+    baseline = baseline_of(provider, name)
     server.shown_after, server.rescue_seconds = 9.0, {"RESCUE_BOOT": 9.0}
     provider.boot_into(name, OPTION, baseline)
     assert provider.boot_into(name, OPTION, baseline, may_be_repeat=True).id == NO_TRANSACTION
@@ -367,19 +367,19 @@ def test_a_rescue_that_died_and_is_not_shown_yet(provider, server, name):
 
 
 def test_a_rescue_that_was_announced_but_not_asked_for_is_asked_for(provider, server, name):
-    provider.boot_into(name, OPTION, mark_of(provider, name), may_be_repeat=True)
+    provider.boot_into(name, OPTION, baseline_of(provider, name), may_be_repeat=True)
     assert server.rescues == 1
 
 
 def test_a_rescue_that_cannot_be_asked_for(hasty, api, provider, server, name):
     api.faults.add("RescueLayer", "500", every=1)
     with pytest.raises(ProviderError, match="RescueLayer of"):
-        provider.boot_into(name, OPTION, mark_of(provider, name))
+        provider.boot_into(name, OPTION, baseline_of(provider, name))
     assert server.rescues == 0
 
 
 def test_a_transaction_of_somebody_else(api, provider, server, name):
-    baseline = mark_of(provider, name)
+    baseline = baseline_of(provider, name)
     api.begin(server, "Port speed", {"PORT_CHANGE": 9.0})
     with pytest.raises(Busy, match=r"at work on .*: Port speed Port change") as caught:
         provider.reboot_baseline(name)
@@ -394,7 +394,7 @@ def test_a_transaction_of_somebody_else(api, provider, server, name):
 def test_a_permission_that_lacks_is_named(api, provider, server, name, option, right):
     api.credential.permissions = set()
     with pytest.raises(NotAllowed, match="You do not have permission to this service") as caught:
-        provider.boot_into(name, option, mark_of(provider, name))
+        provider.boot_into(name, option, baseline_of(provider, name))
     assert right in caught.value.todo
     assert len(writes(api)) == 1
 
@@ -411,7 +411,7 @@ def test_a_call_that_is_not_carried_out(provider, name, monkeypatch):
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("acts", [True, False])
 def test_a_lost_answer_is_no_second_reboot_of_hardware(api, provider, servers, fault, acts):
-    baseline = mark_of(provider, "db1")
+    baseline = baseline_of(provider, "db1")
     api.faults.add("rebootDefault", fault, acts=acts)
     task = provider.reboot_hard("db1", baseline)
     assert (task.id, servers["hw"].reboots) == (NO_TRANSACTION, 1)
@@ -422,7 +422,7 @@ def test_a_lost_answer_is_no_second_reboot_of_hardware(api, provider, servers, f
 def test_a_lost_answer_is_no_second_reboot_of_a_guest(api, provider, servers, fault, acts):
     """Nobody but the guest itself can tell, so that it is left to it; who comes later asks again."""
     guest = servers["vs"]
-    baseline = mark_of(provider, "web1")
+    baseline = baseline_of(provider, "web1")
     api.faults.add("rebootDefault", fault, acts=acts)
     task = provider.reboot_hard("web1", baseline)
     assert (task.id, task.state, guest.reboots) == (NOT_KNOWN, "unknown", int(acts))
@@ -434,7 +434,7 @@ def test_a_lost_answer_is_no_second_reboot_of_a_guest(api, provider, servers, fa
 
 
 def test_a_call_that_never_left_is_made_again(api, provider, servers, monkeypatch):
-    baseline = mark_of(provider, "web1")
+    baseline = baseline_of(provider, "web1")
     right = provider._client.api.transport.endpoint_url
     with socket.create_server(("127.0.0.1", 0)) as free:
         wrong = right.replace(f":{api.port}/", f":{free.getsockname()[1]}/")
@@ -453,20 +453,20 @@ def test_a_call_that_never_left_is_made_again(api, provider, servers, monkeypatc
 
 
 def test_a_reboot_of_hardware_that_died_is_found_again(provider, servers):
-    baseline = mark_of(provider, "db1")
+    baseline = baseline_of(provider, "db1")
     provider.reboot_hard("db1", baseline)
     assert provider.reboot_hard("db1", baseline, may_be_repeat=True).id == NO_TRANSACTION
     assert servers["hw"].reboots == 1
 
 
 def test_a_reboot_of_hardware_that_was_announced_but_not_asked_for_is_asked_for(provider, servers):
-    provider.reboot_hard("db1", mark_of(provider, "db1"), may_be_repeat=True)
+    provider.reboot_hard("db1", baseline_of(provider, "db1"), may_be_repeat=True)
     assert servers["hw"].reboots == 1
 
 
 def test_a_reboot_of_hardware_that_tells_no_commands(api, provider, servers):
     api.faults.add("RemoteManagementCommands", "permission", every=1)
-    baseline = mark_of(provider, "db1")
+    baseline = baseline_of(provider, "db1")
     assert baseline["commands"] is None
     api.faults.add("rebootDefault", "reset", acts=True)
     assert provider.reboot_hard("db1", baseline).id == NOT_KNOWN
@@ -475,28 +475,28 @@ def test_a_reboot_of_hardware_that_tells_no_commands(api, provider, servers):
 
 @pytest.mark.parametrize("may_be_repeat", [True, False])
 def test_hardware_that_was_rebooted_a_while_ago(provider, servers, may_be_repeat):
-    provider.reboot_hard("db1", mark_of(provider, "db1"))
+    provider.reboot_hard("db1", baseline_of(provider, "db1"))
     with pytest.raises(Busy, match="20 minutes must pass between two reboots of hardware") as caught:
-        provider.reboot_hard("db1", mark_of(provider, "db1"), may_be_repeat)
+        provider.reboot_hard("db1", baseline_of(provider, "db1"), may_be_repeat)
     assert caught.value.todo.startswith("Run this again in 20 min.")
     command = servers["hw"].commands[0]
     command["createDate"] = time.strftime("%Y-%m-%dT%H:%M:%S-06:00", time.gmtime(time.time() - 6 * 3600 - 700))
     with pytest.raises(Busy) as caught:
-        provider.reboot_hard("db1", mark_of(provider, "db1"), may_be_repeat)
+        provider.reboot_hard("db1", baseline_of(provider, "db1"), may_be_repeat)
     assert caught.value.todo.startswith("Run this again in 9 min.")
     assert servers["hw"].reboots == 1
 
 
 def test_a_rescue_of_hardware_that_was_rebooted_a_while_ago(provider, servers):
     servers["hw"].rescue_refuses = True
-    provider.reboot_hard("db1", mark_of(provider, "db1"))
+    provider.reboot_hard("db1", baseline_of(provider, "db1"))
     with pytest.raises(Busy, match="20 minutes"):
-        provider.boot_into("db1", OPTION, mark_of(provider, "db1"))
+        provider.boot_into("db1", OPTION, baseline_of(provider, "db1"))
 
 
 def test_a_reboot_that_makes_a_transaction(api, provider, server, name):
     """Nobody knows of one; where there is one after all, it tells."""
-    baseline = mark_of(provider, name)
+    baseline = baseline_of(provider, name)
     transaction = api.begin(server, "Reboot", {"REBOOT": 0.05})
     assert provider.reboot_hard(name, baseline, may_be_repeat=True).id == str(transaction.id)
     assert server.reboots == 0
@@ -528,7 +528,7 @@ def test_no_password_is_told_before_anything_goes_down(api, provider, server, na
 
 def test_nothing_but_the_log_in_asks_for_passwords(api, provider, server, name):
     provider.read_server(name)
-    provider.read_task(name, provider.boot_into(name, OPTION, mark_of(provider, name)).id)
+    provider.read_task(name, provider.boot_into(name, OPTION, baseline_of(provider, name)).id)
     provider.list_servers()
     assert api.log and not any("assword" in (call.mask or "") for call in api.log)
 
