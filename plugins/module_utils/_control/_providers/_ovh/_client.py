@@ -49,12 +49,14 @@ def _time_of(mail: t.Mapping[str, t.Any]) -> float:
 class Ovh(Provider):
     """What is reached by OVH's client.
 
-    root, kind: where the API has such servers, and what they are called. tasks: the name of their list of tasks.
+    root, kind: where the API has such servers, and what they are called. tasks: the name of their list of tasks. password_rights: what
+    besides facts.rights is needed for a login by password.
     """
 
     root: str
     kind: str
     tasks: str
+    password_rights: t.ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: t.Mapping[str, t.Any]):
         """params: the options `ovh_*`; what is absent comes from OVH_* and ovh.conf, as in OVH's client."""
@@ -304,9 +306,13 @@ class Ovh(Provider):
 
     def denied_words(self) -> str | None:
         """What these credentials could not read of a password, in sentences, or None."""
-        if not self._denied:
-            return None
-        return f"No password could be read: {' '.join(self._denied.values())} It needs: {', '.join(self.facts.rights)}."
+        return f"No password could be read: {self._denied_calls()} {self._rights_words()}" if self._denied else None
+
+    def _denied_calls(self) -> str:
+        return " ".join(self._denied.values())
+
+    def _rights_words(self) -> str:
+        return f"The API key needs: {', '.join((*self.facts.rights, *self.password_rights))}."
 
     def _password_words(self, usual: str) -> str:
         """Why no password was read, in sentences. usual: where nothing is known of it."""

@@ -24,6 +24,8 @@ RIGHTS = (
     "PUT /dedicated/server/*",
     "POST /dedicated/server/*/reboot",
 )
+PASSWORD_RIGHTS = ("POST /dedicated/server/*/authenticationSecret", "GET /me/notification/email/history",
+                   "GET /me/notification/email/history/*")
 # Windows rescue systems, which take no key.
 WINDOWS = ("WinRescue", "rescue-customer-windows")
 # The kinds of access that can be one to a rescue system, of Linux and of Windows.
@@ -56,6 +58,7 @@ class OvhDedicated(Ovh):
     root = "/dedicated/server"
     kind = "dedicated server"
     tasks = "task"
+    password_rights = PASSWORD_RIGHTS
 
     # -- operations
 
@@ -177,7 +180,7 @@ class OvhDedicated(Ovh):
         """
         secrets, mails = (self._ask_before(*call) for call in (self._secrets_call(name), ("get", HISTORY)))
         if secrets is None and mails is None:
-            raise NotAllowed(self._password_words("").strip())
+            raise NotAllowed(f"No password of its rescue system could be read: {self._denied_calls()}", todo=self._rights_words())
         return {**self._mail_baseline(mails), "secrets": [_hash(access["password"]) for access in self._usable(secrets)]}
 
     def read_credentials(self, name: str, baseline: t.Any) -> Credentials | None:
