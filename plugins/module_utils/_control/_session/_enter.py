@@ -259,6 +259,6 @@ def settle(ctx: Context, record: Record, observation: Observation) -> None:
     if observation.client:
         copy = dataclasses.replace(record, phase=_record.RESCUE)
         observation.client.run("umask 077; d=/run/lifeboat; [ -d $d ] || mkdir -p $d; "
-                        "read -r line && printf '%s\\n' \"$line\" >$d/session.json", copy.signed().encode() + b"\n")
+                               "read -r line && printf '%s\\n' \"$line\" >$d/session.json", copy.signed().encode() + b"\n")
         observation.client.close()
     ctx.save(record, _record.RESCUE)
