@@ -115,9 +115,9 @@ failure:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _firewall
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import LifeboatError
-from ansible_collections.lifeboat.rescue.plugins.module_utils._run import Runner
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._command import Runner
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _fix_firewall
 
 
 def main():
@@ -128,7 +128,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    act = _firewall.let_ssh_in if module.params["mode"] == "allow" else _firewall.disable
+    act = _fix_firewall.let_ssh_in if module.params["mode"] == "allow" else _fix_firewall.disable
     try:
         result = act(Runner(timeout=60), module.params["root"], check_mode=module.check_mode)
     except LifeboatError as exc:

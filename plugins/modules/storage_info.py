@@ -353,13 +353,14 @@ failure:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _module, _mounting
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _entry
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._storage import _mounting
 
 
 def main():
     # no_log: the keys are told apart from the rest in what it returns, but not safely in what it would write to syslog.
-    module = AnsibleModule(argument_spec=_module.ARGUMENTS, supports_check_mode=True, no_log=True)
-    _module.answer(module, lambda: {"changed": False, **_mounting.Storage(keys=_module.keys(module.params["luks"])).info()})
+    module = AnsibleModule(argument_spec=_entry.ARGUMENTS, supports_check_mode=True, no_log=True)
+    _entry.answer(module, lambda: {"changed": False, **_mounting.Storage(keys=_entry.keys(module.params["luks"])).info()})
 
 
 if __name__ == "__main__":

@@ -189,7 +189,8 @@ failure:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _module, _mounting
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _entry
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._storage import _mounting
 
 
 def main():
@@ -208,20 +209,20 @@ def main():
             "take_over": {"type": "bool", "default": False},
             "owner": {"type": "str"},
             "gone": {"type": "str"},
-            **_module.ARGUMENTS,
+            **_entry.ARGUMENTS,
         },
         supports_check_mode=True,
     )
     asked = module.params
 
     def work():
-        storage = _mounting.Storage(keys=_module.keys(asked["luks"]), degraded=asked["degraded"], partial=asked["partial"],
+        storage = _mounting.Storage(keys=_entry.keys(asked["luks"]), degraded=asked["degraded"], partial=asked["partial"],
                                     owner=asked["owner"] or "", take_over=["*"] if asked["take_over"] else [asked["gone"] or ""])
         if asked["state"] == "mounted":
             return storage.mount(asked["path"], asked["mode"], asked["system"], asked["force"], module.check_mode)
         return storage.unmount(asked["kill_processes"], module.check_mode)
 
-    _module.answer(module, work)
+    _entry.answer(module, work)
 
 
 if __name__ == "__main__":

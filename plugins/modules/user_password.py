@@ -129,9 +129,9 @@ failure:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils import _accounts
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import LifeboatError
-from ansible_collections.lifeboat.rescue.plugins.module_utils._run import Runner
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._command import Runner
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _reset_root_password
 
 
 def main():
@@ -152,7 +152,7 @@ def main():
     options = dict(module.params)
     root = options.pop("root")
     try:
-        result = _accounts.fulfil(Runner(), root, _accounts.Wish(**options), check_mode=module.check_mode)
+        result = _reset_root_password.fulfil(Runner(), root, _reset_root_password.Wish(**options), check_mode=module.check_mode)
     except LifeboatError as exc:
         module.fail_json(**exc.as_result())
     else:

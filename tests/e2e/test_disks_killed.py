@@ -18,7 +18,8 @@ pytest_plugins = "disks.fixtures"
 # Runs in the machine: mounts or unmounts, and dies by SIGKILL right after the journal was written for the n-th time.
 DIE = """
 import json, os, signal, sys
-from ansible_collections.lifeboat.rescue.plugins.module_utils._storage import _journal, _layers, _mounting
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _journal
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._storage import _layers, _mounting
 state, mode, number, keys = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 Journal, count = _journal.Journal, [0]
 def then_die(method):

@@ -1,0 +1,188 @@
+# Copyright (c) 2026 The lifeboat.rescue contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+
+import pytest
+
+from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, Busy, TargetError
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _command
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._facts import _libcrypt
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _reset_root_password
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMW4I49gXVW8BspmMJ0ITVCRCihNkC9tkYDKSvF9NfRa"
+TODAY = int(time.time() // 86400)
+
+
+class Run(_command.Runner):
+    """The real runner, but nothing is run inside a target, which may not even hold a shell."""
+
+    def __call__(self, argv, **options):
+        if argv[0] in ("unshare", "nsenter"):
+            return _command.Result(127, "", "not in this test")
+        return super().__call__(argv, **options)
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "etc").mkdir()
+    me, group = os.getuid(), os.getgid()
+    (tmp_path / "etc/passwd").write_text(
+        f"root:x:0:0:root:/root:/bin/sh\nme:x:{me}:{group}::/home/me:/bin/sh\nnobody:x:65534:65534::/:/sbin/nologin\n"
+        "hashed:$1$abc:9:9::/:/bin/sh\nnoshadow:x:10:10::/:/bin/sh\nshort:x:11:11::/:/bin/sh\n")
+    (tmp_path / "etc/shadow").write_text(
+        "root:*:19000:0:99999:7:::\nme:!$6$old:0:0:99999:7::1:\n# odd\nroot:second:1::::::\nshort:x:1\nlast:*:1::::::")
+    (tmp_path / "etc/shadow").chmod(0o640)
+    (tmp_path / "home/me").mkdir(parents=True)
+    return tmp_path
+
+
+def fulfil(root, check_mode=False, **wish):
+    return _reset_root_password.fulfil(Run(), str(root), _reset_root_password.Wish(**wish), check_mode=check_mode)
+
+
+def lines(root):
+    return (root / "etc/shadow").read_text().split("\n")
+
+
+def test_one_line_changes_and_no_other_byte(root):
+    before = lines(root)
+    result = fulfil(root, user="root", password="secret")
+    after = lines(root)
+    assert result["done"] == ["password set (sha512)"]
+    assert after[1:] == before[1:]
+    name, hashed, day, rest = after[0].split(":", 3)
+    assert (name, day, rest) == ("root", str(TODAY), "0:99999:7:::")
+    assert _libcrypt.matches(Run(), "/", "secret", hashed)
+    assert (root / result["files"][0]["backup"].lstrip("/")).read_text().split("\n") == before
+    assert hashed not in str(result) and "secret" not in str(result)
+    assert fulfil(root, user="root", password="secret")["changed"] is False
+
+
+def test_check_mode_writes_nothing(root):
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in root.rglob("*"))
+    assert fulfil(root, check_mode=True, user="me", password="secret", authorized_keys=[KEY])["done"] == [
+        "password set (sha512)", "password unlocked", "1 SSH key(s) added"]
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in root.rglob("*")) == before
+
+
+def test_a_missing_line_is_made(root):
+    fulfil(root, user="noshadow", password="secret")
+    line = next(line for line in lines(root) if line.startswith("noshadow:"))
+    assert _libcrypt.matches(Run(), "/", "secret", line.split(":")[1]) and line.endswith(f":{TODAY}:0:99999:7:::")
+
+
+@pytest.mark.parametrize(("user", "error"), [("hashed", TargetError), ("short", TargetError),
+                                             ("gone", _reset_root_password.UserNotFound), ("", _reset_root_password.UserNotFound)])
+def test_users_that_cannot_be_helped(root, user, error):
+    before = lines(root)
+    with pytest.raises(error):
+        fulfil(root, user=user, password="secret")
+    assert lines(root) == before
+
+
+def test_unlocking_nothing_is_refused(root):
+    (root / "etc/shadow").write_text("root:!:1::::::\n")
+    with pytest.raises(BadInput, match="without a password"):
+        fulfil(root, user="root", locked=False)
+
+
+def test_lock_and_unlock_keep_the_hash(root):
+    hashed = _libcrypt.make(Run(), "/", "secret", "sha512")
+    fulfil(root, user="root", password_hash=hashed)
+    assert fulfil(root, user="root", locked=True)["done"] == ["password locked"]
+    assert lines(root)[0].startswith(f"root:!{hashed}:")
+    assert fulfil(root, user="root", locked=False)["done"] == ["password unlocked"]
+    assert lines(root)[0].startswith(f"root:{hashed}:")
+
+
+def test_expiry_is_told_and_lifted_only_when_asked(root):
+    warnings = fulfil(root, user="me", authorized_keys=[KEY])["warnings"]
+    assert any("has expired" in each for each in warnings) and any("must be changed" in each for each in warnings)
+    result = fulfil(root, user="me", clear_expiry=True)
+    assert result["done"] == ["password no longer has to be changed at log-in", "account no longer expires"]
+    assert lines(root)[1] == f"me:!$6$old:{TODAY}:0:99999:7:::"
+
+
+def test_the_lock_is_respected(root):
+    before = lines(root)
+    lock = root / "etc/.pwd.lock"
+    lock.touch()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # Such a lock belongs to a process, so that it takes another one to hold it.
+        held = lock.open("w")
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        os.write(writer, b"held")
+        signal.pause()
+    try:
+        assert os.read(reader, 4) == b"held"
+        with pytest.raises(Busy):
+            fulfil(root, user="root", password="secret")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert lines(root) == before
+    assert fulfil(root, user="root", password="secret")["changed"]
+
+
+def test_broken_proof_puts_shadow_back(root, monkeypatch):
+    before = lines(root)
+    complaints = iter([[], ["invalid password file entry"]])
+    monkeypatch.setattr(_reset_root_password, "_pwck", lambda run, root: next(complaints))
+    with pytest.raises(TargetError, match=r"pwck finds fault.*put back"):
+        fulfil(root, user="root", password="secret")
+    assert lines(root) == before
+    assert sorted(path.name for path in (root / "etc").iterdir()) == ["passwd", "shadow"]
+
+
+def test_keys(root):
+    other = KEY[:-4] + "AAAA"
+    options = 'from="192.0.2.0/24,!192.0.2.9",command="echo ssh-ed25519 AAAA" '
+    assert fulfil(root, user="me", authorized_keys=[KEY + " me@here"])["done"] == ["1 SSH key(s) added"]
+    file = root / "home/me/.ssh/authorized_keys"
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    # The same key with another comment, or with options, is the same key.
+    assert not fulfil(root, user="me", authorized_keys=[KEY + " elsewhere", options + KEY])["changed"]
+    file.write_text(f"# mine\n{KEY} me@here")
+    fulfil(root, user="me", authorized_keys=[f"{options}{other}\n\n# a comment"])
+    assert file.read_text() == f"# mine\n{KEY} me@here\n{options}{other}\n"
+    result = fulfil(root, user="me", authorized_keys=[other], exclusive=True)
+    assert result["done"] == ["0 SSH key(s) added, 2 line(s) removed"]
+    assert file.read_text() == f"{options}{other}\n"
+
+
+@pytest.mark.parametrize("key", ["nonsense", "ssh-ed25519", "ssh-ed25519 AAAA", KEY[:-8], KEY.replace("ed25519", "rsa"),
+                                 "-----BEGIN OPENSSH PRIVATE KEY-----"])
+def test_lines_that_are_no_keys(root, key):
+    with pytest.raises(BadInput, match="Line 2"):
+        fulfil(root, user="me", authorized_keys=[KEY, key])
+    assert list((root / "home/me").iterdir()) == []
+
+
+def test_nothing_is_written_through_a_link_out_of_the_tree(root, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    (root / "home/me/.ssh").symlink_to(outside)
+    with pytest.raises(TargetError):
+        fulfil(root, user="me", authorized_keys=[KEY])
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("wish", [{}, {"password": "a", "locked": True}, {"password_hash": "$6$a$b", "locked": True}])
+def test_wishes_that_cannot_be(root, wish):
+    with pytest.raises(BadInput):
+        fulfil(root, user="me", **wish)
+
+
+def test_complaints_hold_no_hash():
+    def run(argv, **options):
+        return _command.Result(2, "delete line 'me:$6$salt$hash:1:0:99999:7:::'? No\npwck: no changes\n", "")
+
+    assert _reset_root_password._pwck(run, "/") == ["delete line 'me'? No", "pwck: no changes"]
