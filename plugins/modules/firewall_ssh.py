@@ -115,7 +115,7 @@ failure:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import LifeboatError
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _entry
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._command import Runner
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _fix_firewall
 
@@ -129,14 +129,7 @@ def main():
         supports_check_mode=True,
     )
     act = _fix_firewall.let_ssh_in if module.params["mode"] == "allow" else _fix_firewall.disable
-    try:
-        result = act(Runner(timeout=60), module.params["root"], check_mode=module.check_mode)
-    except LifeboatError as exc:
-        module.fail_json(**exc.as_result())
-    else:
-        for warning in result.pop("warnings"):
-            module.warn(warning)
-        module.exit_json(**result)
+    _entry.answer(module, lambda: act(Runner(timeout=60), module.params["root"], check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ failure:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import LifeboatError
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _entry
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._command import Runner
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _reset_root_password
 
@@ -151,14 +151,8 @@ def main():
     )
     options = dict(module.params)
     root = options.pop("root")
-    try:
-        result = _reset_root_password.fulfil(Runner(), root, _reset_root_password.Wish(**options), check_mode=module.check_mode)
-    except LifeboatError as exc:
-        module.fail_json(**exc.as_result())
-    else:
-        for warning in result.pop("warnings"):
-            module.warn(warning)
-        module.exit_json(**result)
+    _entry.answer(module, lambda: _reset_root_password.fulfil(Runner(), root, _reset_root_password.Wish(**options),
+                                                              check_mode=module.check_mode))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The edge between the modules and what they call. Private to this collection."""
+"""The edge between the modules of the rescue system and what they call. Private to this collection."""
 
 from __future__ import annotations
 
 import os
+import traceback
 import typing as t
 
 from .._errors import BadInput, LifeboatError
@@ -37,14 +38,22 @@ def keys(asked: t.Sequence[t.Mapping[str, t.Any]]) -> list[Key]:
 
 
 def answer(module: t.Any, call: t.Callable[[], dict[str, t.Any]]) -> None:
-    """Leave an AnsibleModule with what call() returns, or with the error of the collection that it raises."""
+    """Leave an AnsibleModule with what call() returns, or with the failure that it raises.
+
+    The list `warnings` in what it returns is shown as Ansible's own.
+    """
     try:
         if os.geteuid() != 0:
             raise LifeboatError("This needs root.", None, "Log in to the rescue system as root, or set become=true.")
         result = call()
     except LifeboatError as exc:
         module.fail_json(**clean(exc.as_result()))
+    except Exception as exc:
+        told = LifeboatError(f"Internal error: {type(exc).__name__}: {exc}.", todo="This is a bug. Please report it with the traceback.")
+        module.fail_json(**clean({**told.as_result(), "exception": traceback.format_exc()}))
     else:
+        for warning in result.pop("warnings", ()):
+            module.warn(clean(warning))
         module.exit_json(**clean(result))
 
 
