@@ -64,7 +64,7 @@ client.close()
 
 # A task that notes the time.
 CLOCK = {"ansible.builtin.set_fact": {"clock": "{{ clock | default([]) + [now(utc=true).timestamp()] }}"}}
-# storage_mount, user_password, firewall_ssh, storage_mount.
+# storage_mount, reset_root_password, fix_firewall, storage_mount.
 MODULES_OF_THE_CHAIN = 4
 
 

@@ -35,7 +35,7 @@ NEW_SEEDS = "40"  # drawn by `./dev test unkind`
 
 # One of each kind, for `./dev test quick`; and all unit tests.
 QUICK_LINT = ("ruff", "mypy")
-QUICK_TARGET = "user_password"
+QUICK_TARGET = "reset_root_password"
 _FUNCTIONAL = "tests/functional/plugins"
 QUICK_TESTS = {
     "functional": [

@@ -25,7 +25,7 @@ def test_a_server_boots_after_a_repair(zoo: Zoo, tmp_path: Path, name: str) -> N
         image, key = there.image, there.guest.public_key.strip()
         done = call(there.guest, "storage_mount", luks=keys(there), degraded="degraded" in name)
         assert done.get("changed"), done
-        repaired = call(there.guest, "user_password", user="root", authorized_keys=[key], password="correct horse battery 8")
+        repaired = call(there.guest, "reset_root_password", user="root", authorized_keys=[key], password="correct horse battery 8")
         assert repaired.get("changed"), repaired
         host_keys = there.guest.run("cat /mnt/target/etc/ssh/ssh_host_*_key.pub").splitlines()
         assert call(there.guest, "storage_mount", state="unmounted")["clean"]

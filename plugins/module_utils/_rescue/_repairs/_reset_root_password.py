@@ -52,7 +52,7 @@ class User(t.NamedTuple):
 
 
 class Wish(t.NamedTuple):
-    """What is asked for. None: leave as it is. See the options of the module user_password."""
+    """What is asked for. None: leave as it is. See the options of the module reset_root_password."""
 
     user: str
     password: str | None = None

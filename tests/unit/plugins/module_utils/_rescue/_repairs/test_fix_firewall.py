@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What needs no kernel; the integration target firewall_ssh has the rest."""
+"""What needs no kernel; the integration target fix_firewall has the rest."""
 
 from __future__ import annotations
 

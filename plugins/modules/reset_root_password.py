@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: user_password
+module: reset_root_password
 short_description: Let a user of a mounted system log in again
 version_added: 0.1.0
 author:
@@ -74,23 +74,23 @@ options:
     default: false
 seealso:
   - module: lifeboat.rescue.storage_mount
-  - module: lifeboat.rescue.firewall_ssh
+  - module: lifeboat.rescue.fix_firewall
 """
 
 EXAMPLES = r"""
 - name: Set root's password
-  lifeboat.rescue.user_password:
+  lifeboat.rescue.reset_root_password:
     password: "{{ vaulted_root_password }}"
 
 - name: Let admin in by key, whatever else is wrong with the account
-  lifeboat.rescue.user_password:
+  lifeboat.rescue.reset_root_password:
     user: admin
     clear_expiry: true
     authorized_keys:
       - "{{ lookup('ansible.builtin.file', '~/.ssh/id_ed25519.pub') }}"
 
 - name: Lock an account that was broken into, with all its keys
-  lifeboat.rescue.user_password:
+  lifeboat.rescue.reset_root_password:
     user: deploy
     locked: true
     exclusive: true

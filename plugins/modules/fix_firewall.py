@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: firewall_ssh
+module: fix_firewall
 short_description: Allow SSH through the firewall of a mounted system
 version_added: 0.1.0
 author:
@@ -53,15 +53,15 @@ options:
     default: allow
 seealso:
   - module: lifeboat.rescue.storage_mount
-  - module: lifeboat.rescue.user_password
+  - module: lifeboat.rescue.reset_root_password
 """
 
 EXAMPLES = r"""
 - name: Let SSH in again
-  lifeboat.rescue.firewall_ssh:
+  lifeboat.rescue.fix_firewall:
 
 - name: Start no firewall at the next boot
-  lifeboat.rescue.firewall_ssh:
+  lifeboat.rescue.fix_firewall:
     mode: disable
 """
 
