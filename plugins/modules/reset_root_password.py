@@ -97,28 +97,59 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-user:
-  description: The user.
+needed:
+  description: Whether something of what was asked for is not so, before any change. Null where that cannot be told.
   returned: success
-  type: str
-done:
-  description: What was done, or would be in check mode, one text for each thing.
-  returned: success
-  type: list
-  elements: str
-  sample: ["password set (yescrypt)", "password unlocked"]
-files:
-  description: The files that were written, as paths in the installed system. Empty in check mode.
+  type: bool
+findings:
+  description: What is wrong, before any change.
   returned: success
   type: list
   elements: dict
   contains:
+    code:
+      description: What it is; it does not change from version to version.
+      type: str
+      sample: password.other
+    severity:
+      description: V(no_boot), V(no_login), V(degraded) or V(note).
+      type: str
+    sentence:
+      description: The same for people.
+      type: str
+    evidence:
+      description: What it was told from. Never a secret.
+      type: dict
+    certain:
+      description: V(false) where it only may be so.
+      type: bool
+    fixable:
+      description: Whether this repair, with the options that it was given, fixes it.
+      type: bool
+changes:
+  description: What was done, or would be in check mode, in this order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    what:
+      description: It, as a clause.
+      type: str
+      sample: password set (yescrypt)
     path:
-      description: The file.
+      description: What was changed, as a path in the installed system.
       type: str
     backup:
-      description: The copy of its old content beside it. Null for a new file.
+      description: The copy of the old content beside it. Null for what is new, and in check mode.
       type: str
+proof:
+  description: How it is known that it worked. Null where nothing was done.
+  returned: success
+  type: str
+timings:
+  description: Seconds that each part took, as C(check), C(plan) and C(apply).
+  returned: success
+  type: dict
 failure:
   description:
     - What failed (C(code), C(message)), what state the server is in (C(state)), what to do next (C(todo)), and
@@ -131,7 +162,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _entry
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._command import Runner
-from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _reset_root_password
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs._base import run
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs._reset_root_password import Options, ResetRootPassword
 
 
 def main():
@@ -151,8 +183,7 @@ def main():
     )
     options = dict(module.params)
     root = options.pop("root")
-    _entry.answer(module, lambda: _reset_root_password.fulfil(Runner(), root, _reset_root_password.Wish(**options),
-                                                              check_mode=module.check_mode))
+    _entry.answer(module, lambda: run(ResetRootPassword(Runner(), root, Options(**options)), module.check_mode))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ JOURNAL = "journal.json"
 # The same for what is built for a moment, to look.
 LOOKING = "looking.json"
 
+LABEL = "security.selinux"
 LINKS = 40  # as many as the kernel follows
 LARGEST = 64 * 1024 * 1024
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -210,6 +211,39 @@ def remove(root: str, path: str) -> bool:
     except OSError as exc:
         raise _failed("remove", path, exc) from exc
     return True
+
+
+def remove_directory(root: str, path: str) -> None:
+    """Remove an empty directory of the target."""
+    with _place(root, path, follow=False) as (directory, name):
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except OSError as exc:
+            raise _failed("remove", path, exc) from exc
+
+
+@contextlib.contextmanager
+def opened(root: str, path: str, flags: int = os.O_RDONLY) -> t.Iterator[int]:
+    """Descriptor of a file or directory of the target, links followed inside it, for what is done by descriptor."""
+    with _place(root, resolve(root, path)) as (directory, name):
+        try:
+            fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+        except OSError as exc:
+            raise _failed("open", path, exc) from exc
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def set_selinux_type(root: str, path: str, selinux_type: str) -> None:
+    """Give a file or directory another SELinux type; user, role and level stay. Nothing where it has no label."""
+    with opened(root, path) as descriptor:
+        # Without SELinux there is no such attribute.
+        label = os.getxattr(descriptor, LABEL).split(b":") if LABEL in os.listxattr(descriptor) else []
+        if len(label) > 3:
+            label[2] = selinux_type.encode()
+            os.setxattr(descriptor, LABEL, b":".join(label))
 
 
 # Running ------------------------------------------------------------------------------------------------------------
@@ -456,6 +490,6 @@ def _attributes(fd: int) -> dict[str, bytes]:
 
 def _label_as(directory: int, fd: int) -> None:
     """Give a new file the SELinux label of its directory. The kernel does it only where SELinux runs."""
-    label = _attributes(directory).get("security.selinux")
+    label = _attributes(directory).get(LABEL)
     if label is not None:
-        os.setxattr(fd, "security.selinux", label)
+        os.setxattr(fd, LABEL, label)

@@ -23,15 +23,14 @@ import typing as t
 
 from ..._errors import BadInput, Busy, LifeboatError, NotFound, TargetError
 from .. import _target
+from .._changes import Change, Directory, File, Mode
 from .._command import Runner
 from .._facts import _libcrypt, _sshd, _systemd
-
-Result = t.Dict[str, t.Any]
+from ._base import Finding, Repair
 
 _KEY = re.compile(r"(?:^|\s)((?:sk-)?(?:ssh-(?:ed25519|rsa|dss)|ecdsa-sha2-nistp(?:256|384|521))(?:@openssh\.com)?)"
                   r"\s+([A-Za-z0-9+/]+={0,2})(?=\s|$)")
 _DAY = 86400
-_LABEL = "security.selinux"
 
 
 class UserNotFound(NotFound):
@@ -51,8 +50,8 @@ class User(t.NamedTuple):
     shell: str
 
 
-class Wish(t.NamedTuple):
-    """What is asked for. None: leave as it is. See the options of the module reset_root_password."""
+class Options(t.NamedTuple):
+    """What is asked for. None: leave as it is. See the options of the module."""
 
     user: str
     password: str | None = None
@@ -62,40 +61,184 @@ class Wish(t.NamedTuple):
     authorized_keys: t.Sequence[str] | None = None
     exclusive: bool = False
 
+    @property
+    def sets_password(self) -> bool:
+        return self.password is not None or self.password_hash is not None
 
-def fulfil(run: Runner, root: str, wish: Wish, *, check_mode: bool = False) -> Result:
-    """Make it so. Return the module's result (dict). Everything is looked at before anything is written."""
-    _check(wish)
-    user = find_user(root, wish.user)
-    keys = _parse_keys(wish.authorized_keys or [])
-    result: Result = {"changed": False, "user": user.name, "done": [], "files": [], "diff": [],
-                      "warnings": []}
-    wants_shadow = wish.password is not None or wish.password_hash is not None or wish.locked is not None \
-        or wish.clear_expiry
-    sshd = _sshd.ask(run, root, user.name)
-    key_file = _key_file(sshd, user) if keys or wish.exclusive else None
-    with _locked(root) if wants_shadow and not check_mode else contextlib.nullcontext():
-        change = _plan_shadow(run, root, user, wish, result) if wants_shadow else None
-        if change and not check_mode:
-            _write_shadow(run, root, user, wish, change, result)
-    if key_file:
-        _set_keys(root, user, keys, key_file, wish.exclusive, check_mode, result)
-    result["warnings"] += _warnings(root, user, wish, sshd, change)
-    result["changed"] = bool(result["done"])
-    result["msg"] = f"{user.name}: {'; '.join(result['done'])}." if result["done"] else f"{user.name} is as wanted."
-    return result
+    @property
+    def concerns_shadow(self) -> bool:
+        return self.sets_password or self.locked is not None or self.clear_expiry
+
+    @property
+    def lock(self) -> bool | None:
+        """Whether the password is to be locked; a password that is set is to let in."""
+        return self.locked if self.locked is not None or not self.sets_password else False
 
 
-def _check(wish: Wish) -> None:
-    """Raise BadInput for a wish that contradicts itself or asks for nothing."""
-    password = wish.password is not None or wish.password_hash is not None
-    if password and wish.locked:
+class ResetRootPassword(Repair):
+    """See the module."""
+
+    name = "reset_root_password"
+    runs_target = True
+
+    def __init__(self, run: Runner, root: str, options: Options):
+        super().__init__(run, root)
+        _check(options)
+        self.options = options
+        self.keys = _parse_keys(options.authorized_keys or [])
+        # What pwck finds before shadow is changed; None where it is not.
+        self._complaints: list[str] | None = None
+
+    def held(self, changes_follow: bool) -> t.ContextManager[object]:
+        return _locked(self.root) if changes_follow and self.options.concerns_shadow else contextlib.nullcontext()
+
+    # -- what is wrong
+
+    def check(self) -> list[Finding]:
+        self.user = find_user(self.root, self.options.user)
+        self.sshd = _sshd.ask(self.run, self.root, self.user.name)
+        self.shadow = _Shadow.read(self.root, self.user) if self.options.concerns_shadow else None
+        self.key_file = _KeyFile.read(self.root, self.user, self.sshd) if self.keys or self.options.exclusive else None
+        return [*self._check_shadow(), *self._check_keys(), *self._check_way()]
+
+    def _finding(self, code: str, sentence: str, fixable: bool = True) -> Finding:
+        return Finding(code, "no_login", sentence, {"user": self.user.name}, fixable=fixable)
+
+    def _check_shadow(self) -> t.Iterator[Finding]:
+        options, name = self.options, self.user.name
+        if self.shadow:
+            if options.sets_password and not self._has_password():
+                yield self._finding("password.other", f"The password of {name!r} is not the wanted one.")
+            if options.lock is False and self.shadow.is_locked and self.shadow.entry[1].strip("!"):
+                yield self._finding("password.locked", f"The password of {name!r} is locked.")
+            elif options.lock and not self.shadow.is_locked:
+                yield self._finding("password.unlocked", f"The password of {name!r} is not locked.")
+        entry = self.shadow.entry if self.shadow else _Shadow.find(self.root, name)
+        if entry and _is_overdue(entry):
+            yield self._finding("password.overdue", f"The password of {name!r} must be changed at login"
+                                f"{'' if options.clear_expiry else '; clear_expiry lifts that'}.", options.clear_expiry)
+        if entry and entry[7] and (options.clear_expiry or (entry[7].isdigit() and int(entry[7]) <= _today())):
+            yield self._finding("account.expires", f"The account {name!r} {'has expired' if int(entry[7] or 0) <= _today() else 'expires'}"
+                                f"{'' if options.clear_expiry else '; clear_expiry lifts that'}.", options.clear_expiry)
+
+    def _has_password(self) -> bool:
+        bare = t.cast(_Shadow, self.shadow).bare
+        if self.options.password is None:
+            return bare == self.options.password_hash
+        return _libcrypt.matches(self.run, self.root, self.options.password, bare)
+
+    def _check_keys(self) -> t.Iterator[Finding]:
+        file = self.key_file
+        if file is None:
+            return
+        missing = [key for key in self.keys if not file.has(key)]
+        if missing:
+            yield self._finding("keys.missing", f"{len(missing)} SSH key(s) of {len(self.keys)} do not let {self.user.name!r} in.")
+        if self.options.exclusive and file.others(self.keys):
+            yield Finding("keys.others", "note", f"/{file.path} has other lines than those that are wanted.", {"user": self.user.name})
+        for path, owner, mode in file.unsafe():
+            yield self._finding("keys.unsafe", f"sshd takes no keys from /{path} (owner {owner}, mode {mode:04o}).")
+        if file.home_is_unsafe():
+            yield self._finding("home.unsafe", f"sshd will take no keys of this user while /{file.home} can be written by others or "
+                                "belongs to somebody else.", fixable=False)
+
+    def _check_way(self) -> t.Iterator[Finding]:
+        """What would still keep the user out, told from the target's own configuration."""
+        option = {name: values[0] for name, values in self.sshd.options.items()}
+        root_login = option.get("permitrootlogin")
+        if self.sshd.complaint:
+            yield self._finding("sshd.fails", "The target's `sshd -T` fails, so sshd may not start either: " + self.sshd.complaint, False)
+        if self.options.sets_password and option.get("passwordauthentication") == "no":
+            yield self._finding("sshd.no_passwords", "The target's sshd takes no passwords (PasswordAuthentication no).", False)
+        if self.user.uid == 0 and (root_login == "no" or (
+                self.options.sets_password and root_login in ("prohibit-password", "without-password"))):
+            yield self._finding("sshd.no_root", f"The target's sshd does not let root in that way (PermitRootLogin {root_login}).", False)
+        if self.options.authorized_keys and option.get("pubkeyauthentication") == "no":
+            yield self._finding("sshd.no_keys", "The target's sshd takes no keys (PubkeyAuthentication no).", False)
+        shell = self.user.shell
+        if shell.endswith(("/nologin", "/false")):
+            yield self._finding("shell.refuses", f"The shell of {self.user.name!r} is {shell}: nobody can work with it.", False)
+        elif shell and not _systemd.exists(self.root, shell):
+            yield self._finding("shell.missing", f"The shell of {self.user.name!r}, {shell}, does not exist in the target.", False)
+        if self.user.uid != 0 and _systemd.exists(self.root, "etc/nologin"):
+            yield self._finding("login.nologin", "/etc/nologin exists in the target: only root can log in.", False)
+
+    # -- what is done about it
+
+    def plan(self, findings: t.Sequence[Finding]) -> list[Change]:
+        codes = {finding.code for finding in findings if finding.fixable}
+        changes: list[Change] = []
+        if self.shadow:
+            self._refuse_unlocking_nothing(self.shadow)
+            if codes & {"password.other", "password.locked", "password.unlocked", "password.overdue", "account.expires"}:
+                self._complaints = _pwck(self.run, self.root)
+                changes.append(self._plan_shadow(self.shadow, codes))
+        if self.key_file:
+            changes += self.key_file.plan(self.keys, self.options.exclusive)
+        return changes
+
+    def _refuse_unlocking_nothing(self, shadow: _Shadow) -> None:
+        if self.options.lock is False and not self.options.sets_password and shadow.is_locked and not shadow.bare:
+            raise BadInput(f"Unlocking {self.user.name!r} would leave an account without a password.", "Nothing was changed.",
+                           "Give a password or a password_hash as well.")
+
+    def _plan_shadow(self, shadow: _Shadow, codes: t.Collection[str]) -> File:
+        entry, done, options = list(shadow.entry), [], self.options
+        if "password.other" in codes:
+            if options.password is not None:
+                method, cost = _libcrypt.method_of(self.root)
+                bare = _libcrypt.make(self.run, self.root, options.password, method, cost)
+                done.append(f"password set ({method})")
+            else:
+                bare = options.password_hash or ""
+                _libcrypt.check_hash(self.run, self.root, bare)
+                done.append("password set (by its hash)")
+            entry[1:3] = ("!" if shadow.is_locked else "") + bare, str(_today())
+        if "password.locked" in codes:
+            done.append("password unlocked")
+        if "password.unlocked" in codes:
+            done.append("password locked")
+        if options.lock is not None:
+            entry[1] = ("!" if options.lock else "") + entry[1].lstrip("!")
+        if "password.overdue" in codes and _is_overdue(entry):
+            entry[2] = str(_today())
+            done.append("password no longer has to be changed at login")
+        if "account.expires" in codes:
+            entry[7] = ""
+            done.append("account no longer expires")
+        shown = _without_hash(shadow.entry), _without_hash(entry, changed=shadow.entry[1] != entry[1])
+        return File(self.root, "etc/shadow", "; ".join(done), shadow.data, shadow.with_entry(entry), shown=shown)
+
+    def prove(self) -> str:
+        before = self._complaints
+        if before is None:
+            return "The file is read again, and has the keys."
+        new = [line for line in _pwck(self.run, self.root) if line not in before]
+        if new:
+            raise TargetError("pwck finds fault with the target's /etc/shadow: " + " ".join(new))
+        return "The file is read again, and crypt(3) makes its hash of the password; pwck finds nothing new." if self.options.password \
+            else "The file is read again; pwck finds nothing new."
+
+
+def _today() -> int:
+    return int(time.time() // _DAY)
+
+
+def _is_overdue(entry: t.Sequence[str]) -> bool:
+    """Whether the password must be changed at the next login."""
+    return entry[2].isdigit() and (entry[2] == "0" or (entry[4].isdigit() and int(entry[2]) + int(entry[4]) < _today()))
+
+
+def _check(options: Options) -> None:
+    """Raise BadInput for options that contradict each other or ask for nothing."""
+    if options.sets_password and options.locked:
         raise BadInput("A password and locked=true exclude each other.", "Nothing was changed.",
                        "Give one of them. To lock the password there is, give locked alone.")
-    if not password and wish.locked is None and not wish.clear_expiry and not wish.authorized_keys \
-            and not wish.exclusive:
+    if not options.concerns_shadow and not options.authorized_keys and not options.exclusive:
         raise BadInput("No option was given.", "Nothing was changed.",
                        "Give password, password_hash, locked, clear_expiry, authorized_keys or exclusive.")
+    if options.password is not None:
+        _libcrypt.check_password(options.password)
 
 
 def find_user(root: str, name: str) -> User:
@@ -114,77 +257,56 @@ def find_user(root: str, name: str) -> User:
                        f"Users that can log in there: {', '.join(logins[:20]) or 'none'}.")
 
 
-class _ShadowChange(t.NamedTuple):
-    before: bytes
-    after: bytes
+class _Shadow(t.NamedTuple):
+    """The target's shadow(5). data: all of it. entry: the fields of the user's line. number: of that line."""
+
+    data: bytes
     entry: list[str]
+    number: int
 
-
-def _plan_shadow(run: Runner, root: str, user: User, wish: Wish, result: Result) -> _ShadowChange | None:
-    """Return a _ShadowChange or None, and say in result["done"] and ["diff"] what it does, without any hash."""
-    if user.password != "x":
-        raise TargetError(f"The password of {user.name!r} is in the target's /etc/passwd, not in /etc/shadow.",
-                          "Nothing was changed.", "Run pwconv in the target first.")
-    before = _target.read(root, "etc/shadow")
-    lines = before.decode("utf-8", "surrogateescape").split("\n")
-    at = next((number for number, line in enumerate(lines) if line.split(":")[0] == user.name), None)
-    if at is None:
-        # What useradd writes; * is a password that nothing matches.
-        at = len(lines) - 1 if lines[-1] == "" else len(lines)
-        lines.insert(at, f"{user.name}:*::0:99999:7:::")
-        entry = lines[at].split(":")
-    else:
-        entry = lines[at].split(":")
+    @classmethod
+    def read(cls, root: str, user: User) -> _Shadow:
+        """Raises TargetError where the user's password is not there."""
+        if user.password != "x":
+            raise TargetError(f"The password of {user.name!r} is in the target's /etc/passwd, not in /etc/shadow.",
+                              "Nothing was changed.", "Run pwconv in the target first.")
+        data = _target.read(root, "etc/shadow")
+        lines = data.decode("utf-8", "surrogateescape").split("\n")
+        number = next((number for number, line in enumerate(lines) if line.split(":")[0] == user.name), None)
+        if number is None:
+            # What useradd writes; * is a password that nothing matches.
+            number = len(lines) - 1 if lines[-1] == "" else len(lines)
+            return cls(data, f"{user.name}:*::0:99999:7:::".split(":"), number)
+        entry = lines[number].split(":")
         if len(entry) != 9:
             raise TargetError(f"The line of {user.name!r} in the target's /etc/shadow has {len(entry)} fields, not 9.",
                               "Nothing was changed.", "Correct it by hand in the target.")
-    old = list(entry)
-    today = int(time.time() // _DAY)
-    done = _new_password(run, root, wish, entry, today)
-    overdue = entry[2].isdigit() and (entry[2] == "0" or (entry[4].isdigit() and int(entry[2]) + int(entry[4]) < today))
-    if wish.clear_expiry and overdue:
-        entry[2] = str(today)
-        done.append("password no longer has to be changed at log-in")
-    if wish.clear_expiry and entry[7]:
-        entry[7] = ""
-        done.append("account no longer expires")
-    if entry == old:
-        return None
-    lines[at] = ":".join(entry)
-    result["done"] += done
-    result["diff"].append({"before_header": "/etc/shadow", "after_header": "/etc/shadow",
-                           "before": _without_hash(old), "after": _without_hash(entry, changed=old[1] != entry[1])})
-    return _ShadowChange(before, "\n".join(lines).encode("utf-8", "surrogateescape"), entry)
+        return cls(data, entry, number)
 
+    @staticmethod
+    def find(root: str, name: str) -> list[str] | None:
+        """The fields of a user's line, where there is a whole one."""
+        entries = (line.split(":") for line in _systemd.text(root, "etc/shadow").splitlines())
+        return next((fields for fields in entries if fields[0] == name and len(fields) == 9), None)
 
-def _new_password(run: Runner, root: str, wish: Wish, entry: list[str], today: int) -> list[str]:
-    """Change the password field of entry (and the date of its change) as wished; return what was done, as texts."""
-    done = []
-    bare = entry[1].lstrip("!")
-    if wish.password is not None:
-        if not _libcrypt.matches(run, root, wish.password, bare):
-            method, cost = _libcrypt.method_of(root)
-            bare = _libcrypt.make(run, root, wish.password, method, cost)
-            done.append(f"password set ({method})")
-    elif wish.password_hash is not None and bare != wish.password_hash:
-        _libcrypt.check_hash(run, root, wish.password_hash)
-        bare = wish.password_hash
-        done.append("password set (by its hash)")
-    if done:
-        entry[2] = str(today)
-    lock = wish.locked if wish.locked is not None else (False if wish.password or wish.password_hash else None)
-    was = entry[1].startswith("!")
-    if lock is None:
-        lock = was
-    if was and not lock and not bare:
-        raise BadInput(f"Unlocking {wish.user!r} would leave an account without a password.",
-                       "Nothing was changed.", "Give a password or a password_hash as well.")
-    if was and not lock and entry[1].strip("!"):
-        done.append("password unlocked")
-    elif lock and not was:
-        done.append("password locked")
-    entry[1] = ("!" if lock else "") + bare
-    return done
+    @property
+    def is_locked(self) -> bool:
+        return self.entry[1].startswith("!")
+
+    @property
+    def bare(self) -> str:
+        """The password field without its lock."""
+        return self.entry[1].lstrip("!")
+
+    def with_entry(self, entry: t.Sequence[str]) -> bytes:
+        """The whole file with another line for the user, and no other byte changed."""
+        lines = self.data.decode("utf-8", "surrogateescape").split("\n")
+        line = ":".join(entry)
+        if self.number < len(lines) and lines[self.number].split(":")[0] == entry[0]:
+            lines[self.number] = line
+        else:
+            lines.insert(self.number, line)
+        return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
 def _without_hash(entry: list[str], changed: bool = False) -> str:
@@ -193,30 +315,6 @@ def _without_hash(entry: list[str], changed: bool = False) -> str:
     shown = (kind.group(0) if kind else "") + ("(new hash)" if changed else "(hash)" if entry[1].lstrip("!*") else
                                                entry[1].lstrip("!"))
     return ":".join([entry[0], shown, *entry[2:]]) + "\n"
-
-
-def _write_shadow(run: Runner, root: str, user: User, wish: Wish, change: _ShadowChange, result: Result) -> None:
-    """Write shadow, read it again, and prove it; put it back if the proof fails."""
-    complaints = _pwck(run, root)
-    backup = _target.replace(root, "etc/shadow", change.after)
-    try:
-        again = _target.read(root, "etc/shadow")
-        entry = next(line.split(":") for line in again.decode("utf-8", "surrogateescape").split("\n")
-                     if line.split(":")[0] == user.name)
-        if again != change.after or entry != change.entry or (
-                wish.password is not None and not _libcrypt.matches(run, root, wish.password, entry[1].lstrip("!"))):
-            raise TargetError("The target's /etc/shadow does not hold what was written.")
-        new = [line for line in _pwck(run, root) if line not in complaints]
-        if new:
-            raise TargetError("pwck finds fault with the target's /etc/shadow: " + " ".join(new))
-    except BaseException as exc:
-        _target.replace(root, "etc/shadow", change.before, backup=False)
-        if backup:
-            _target.remove(root, backup)
-        if isinstance(exc, LifeboatError):
-            exc.state = "The file was put back as it was."
-        raise
-    result["files"].append({"path": "/etc/shadow", "backup": backup})
 
 
 def _pwck(run: Runner, root: str) -> list[str]:
@@ -237,7 +335,7 @@ def _locked(root: str) -> t.Iterator[None]:
     if not _systemd.exists(root, "etc/.pwd.lock"):
         yield
         return
-    with _opened(root, "etc/.pwd.lock", os.O_RDWR) as descriptor:
+    with _target.opened(root, "etc/.pwd.lock", os.O_RDWR) as descriptor:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -246,19 +344,11 @@ def _locked(root: str) -> t.Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _opened(root: str, path: str, flags: int = os.O_RDONLY) -> t.Iterator[int]:
-    """Descriptor of a file or directory of the target, by its path without links: none of them is followed again."""
-    place = root.rstrip("/") + _target.resolve(root, path)
-    descriptor = os.open(place, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 class _Key(t.NamedTuple):
+    """A line of authorized_keys. options: what stands before the key, which is part of it."""
+
     line: str
+    options: str
     kind: str
     blob: str
 
@@ -275,7 +365,7 @@ def _parse_keys(lines: t.Sequence[str]) -> list[_Key]:
             raise BadInput(f"Line {number} of authorized_keys is not a public SSH key in the format of OpenSSH.",
                            "Nothing was changed.",
                            "Give the line of a .pub file, such as 'ssh-ed25519 AAAA… you@example'.")
-        if (key.kind, key.blob) not in [(each.kind, each.blob) for each in keys]:
+        if key[1:] not in [each[1:] for each in keys]:
             keys.append(key)
     return keys
 
@@ -288,17 +378,101 @@ def _parse_key(line: str) -> _Key | None:
             length = struct.unpack(">I", data[:4])[0]
             # The key says its own kind once more inside (RFC 4253, 6.6); a mangled one does not, or has nothing after.
             if data[4:4 + length].decode("ascii") == kind and len(data) > 4 + length + 32:
-                return _Key(line, kind, blob)
+                return _Key(line, line[:match.start(1)].strip(), kind, blob)
     return None
 
 
-def _identity(line: str) -> tuple[str, str] | None:
-    """What makes a key the same whatever stands around it; None for a comment or junk."""
-    key = None if line.lstrip().startswith("#") else _parse_key(line)
-    return (key.kind, key.blob) if key else None
+class _KeyFile:
+    """The file that sshd reads a user's keys from. path: in the target, without a leading slash. home: "" for a file elsewhere."""
+
+    def __init__(self, root: str, path: str, home: str, owner: tuple[int, int], data: bytes | None):
+        """data: its content, None for a file that is not there."""
+        self.root, self.path, self.home, self.owner, self.data = root, path, home, owner, data
+        self.lines = (data or b"").decode("utf-8", "surrogateescape").splitlines()
+
+    @classmethod
+    def read(cls, root: str, user: User, sshd: _sshd.Sshd) -> _KeyFile:
+        """Raises TargetError where there can be none."""
+        path = _key_path(sshd, user)
+        home = os.path.normpath(user.home).lstrip("/")
+        if not home or not path.startswith(home + "/"):
+            home = ""
+        if home and not _systemd.exists(root, home):
+            raise TargetError(f"The home /{home} of {user.name!r} does not exist in the target.", "Nothing was changed.",
+                              "Mount the file system that holds it, or create it in the target.")
+        data = _target.read(root, path) if _systemd.exists(root, path) else None
+        return cls(root, path, home, (user.uid, user.gid) if home else (0, 0), data)
+
+    def _of(self, key: _Key) -> list[int]:
+        """The numbers of the lines with this key, whatever their options."""
+        found = ((number, _key_of(line)) for number, line in enumerate(self.lines))
+        return [number for number, there in found if there and (there.kind, there.blob) == (key.kind, key.blob)]
+
+    def has(self, key: _Key) -> bool:
+        """Whether the key lets in as it is wanted: sshd takes the first line that it is in, with the options there."""
+        numbers = self._of(key)
+        first = _key_of(self.lines[numbers[0]]) if numbers else None
+        return first is not None and first.options == key.options
+
+    def others(self, keys: t.Sequence[_Key]) -> list[str]:
+        """The lines that are none of these keys."""
+        return [line for line in self.lines if not self._is_wanted(line, keys)]
+
+    @staticmethod
+    def _is_wanted(line: str, keys: t.Sequence[_Key]) -> bool:
+        there = _key_of(line)
+        return there is not None and any(there[1:] == key[1:] for key in keys)
+
+    def plan(self, keys: t.Sequence[_Key], exclusive: bool) -> list[Change]:
+        """What makes these keys let in, with the owner and the modes that sshd's StrictModes wants."""
+        added = [key for key in keys if not self.has(key)]
+        lines: list[tuple[float, str]] = [(number, line) for number, line in enumerate(self.lines)
+                                          if not exclusive or self._is_wanted(line, keys)]
+        gone = len(self.lines) - len(lines)
+        for key in added:
+            # Before the same key with other options, which sshd would take first.
+            place = min(self._of(key), default=len(self.lines)) - 0.5
+            lines.append((place if exclusive is False and self._of(key) else len(self.lines), key.line))
+        lines.sort(key=lambda each: each[0])
+        changes: list[Change] = []
+        if added or gone:
+            parent = os.path.dirname(self.path)
+            if not _systemd.exists(self.root, parent):
+                changes.append(Directory(self.root, parent, f"/{parent} made", mode=0o700 if self.home else 0o755, owner=self.owner,
+                                         # The policy labels both ~/.ssh and what is in it so; the home has another type.
+                                         selinux_type="ssh_home_t" if self.home else None))
+            what = f"{len(added)} SSH key(s) added" + (f", {gone} line(s) removed" if gone else "")
+            after = "".join(line + "\n" for _place, line in lines).encode("utf-8", "surrogateescape")
+            changes.append(File(self.root, self.path, what, self.data, after, mode=0o600 if self.home else 0o644, owner=self.owner))
+        return [*changes, *(
+            Mode(self.root, path, f"/{path} made safe for sshd (owner {self.owner[0]}, mode {mode & ~0o022:04o})", mode=mode & ~0o022,
+                 owner=None if owner in (0, self.owner[0]) else self.owner)
+            for path, owner, mode in self.unsafe())]
+
+    def unsafe(self) -> list[tuple[str, int, int]]:
+        """What sshd takes no keys from (StrictModes), but for the home: path, owner, mode."""
+        found = []
+        for path in [self.path, os.path.dirname(self.path)] if self.home else [self.path]:
+            status = _target.status(self.root, path)
+            if status is not None and path != self.home and self._is_unsafe(status):
+                found.append((path, status.st_uid, stat.S_IMODE(status.st_mode)))
+        return found
+
+    def home_is_unsafe(self) -> bool:
+        status = _target.status(self.root, self.home) if self.home else None
+        return status is not None and self._is_unsafe(status)
+
+    def _is_unsafe(self, status: os.stat_result) -> bool:
+        """Whether others can write there, or it is somebody else's."""
+        return bool(status.st_mode & 0o022) or status.st_uid not in (0, self.owner[0])
 
 
-def _key_file(sshd: _sshd.Sshd, user: User) -> str:
+def _key_of(line: str) -> _Key | None:
+    """The key in a line of the file; None for a comment or junk."""
+    return None if line.lstrip().startswith("#") else _parse_key(line)
+
+
+def _key_path(sshd: _sshd.Sshd, user: User) -> str:
     """Return the path in the target that sshd reads the user's keys from, without a leading slash."""
     patterns = " ".join(sshd.options.get("authorizedkeysfile") or [".ssh/authorized_keys"]).split()
     pattern = ".ssh/authorized_keys" if ".ssh/authorized_keys" in patterns else patterns[0]
@@ -310,118 +484,3 @@ def _key_file(sshd: _sshd.Sshd, user: User) -> str:
     return os.path.normpath(path if path.startswith("/") else f"{user.home}/{path}").lstrip("/")
 
 
-def _set_keys(root: str, user: User, keys: list[_Key], path: str, exclusive: bool, check_mode: bool,
-              result: Result) -> None:
-    """Put keys into the file at path, with the owner and the modes that sshd's StrictModes wants."""
-    home = os.path.normpath(user.home).lstrip("/")
-    below_home = bool(home) and path.startswith(home + "/")
-    owner = (user.uid, user.gid) if below_home else (0, 0)
-    if below_home and not _systemd.exists(root, home):
-        raise TargetError(f"The home /{home} of {user.name!r} does not exist in the target.",
-                          None if result["done"] else "Nothing was changed.",
-                          "Mount the file system that holds it, or create it in the target.")
-    there = _systemd.exists(root, path)
-    before = _target.read(root, path) if there else b""
-    text = before.decode("utf-8", "surrogateescape")
-    present = {_identity(line) for line in text.splitlines()}
-    if exclusive:
-        wanted = {(key.kind, key.blob) for key in keys}
-        kept = [line for line in text.splitlines() if _identity(line) in wanted]
-    else:
-        kept = text.splitlines()
-    added = [key.line for key in keys if (key.kind, key.blob) not in present]
-    after = "".join(line + "\n" for line in [*kept, *added]).encode("utf-8", "surrogateescape")
-    if not exclusive and not added:
-        after = before
-    if after != before:
-        gone = len(text.splitlines()) - len(kept)
-        result["done"].append(f"{len(added)} SSH key(s) added" + (f", {gone} line(s) removed" if gone else ""))
-        result["diff"].append({"before_header": "/" + path, "after_header": "/" + path, "before": text,
-                               "after": after.decode("utf-8", "replace")})
-    if not check_mode and after != before:
-        backup = None
-        if there:
-            backup = _target.replace(root, path, after)
-        else:
-            parent = os.path.dirname(path)
-            if not _systemd.exists(root, parent):
-                _target.make_directory(root, parent, mode=0o700 if below_home else 0o755, owner=owner)
-                if below_home:
-                    _label_for_sshd(root, parent)
-            _target.create(root, path, after, mode=0o600 if below_home else 0o644, owner=owner)
-        result["files"].append({"path": "/" + path, "backup": backup})
-    _strict_modes(root, path, home if below_home else "", owner, check_mode, result)
-
-
-def _label_for_sshd(root: str, path: str) -> None:
-    """Give a new directory the SELinux type that sshd may read; the file in it takes after it.
-
-    The policy's file contexts label both ~/.ssh and what is in it ssh_home_t; the home has another type.
-    """
-    with _opened(root, path) as descriptor:
-        # Without SELinux there is no such attribute.
-        label = os.getxattr(descriptor, _LABEL).split(b":") if _LABEL in os.listxattr(descriptor) else []
-        if len(label) > 3:
-            label[2] = b"ssh_home_t"
-            os.setxattr(descriptor, _LABEL, b":".join(label))
-
-
-def _strict_modes(root: str, path: str, home: str, owner: tuple[int, int], check_mode: bool, result: Result) -> None:
-    """sshd takes no keys from a file or directory that others can write, or that somebody else owns (StrictModes)."""
-    for each in [path, os.path.dirname(path)] if home else [path]:
-        status = _target.status(root, each)
-        if status is None or each == home:
-            continue
-        mode = stat.S_IMODE(status.st_mode)
-        wanted = mode & ~0o022
-        if (status.st_uid in (0, owner[0])) and wanted == mode:
-            continue
-        result["done"].append(f"/{each} made safe for sshd (owner {owner[0]}, mode {wanted:04o})")
-        if not check_mode:
-            with _opened(root, each) as descriptor:
-                if status.st_uid not in (0, owner[0]):
-                    os.fchown(descriptor, *owner)
-                os.fchmod(descriptor, wanted)
-    status = _target.status(root, home) if home else None
-    if status is not None and (status.st_mode & 0o022 or status.st_uid not in (0, owner[0])):
-        result["warnings"].append(f"sshd will take no keys of this user while /{home} can be written by others or "
-                                  f"belongs to somebody else (owner {status.st_uid}, mode "
-                                  f"{stat.S_IMODE(status.st_mode):04o}).")
-
-
-def _warnings(root: str, user: User, wish: Wish, sshd: _sshd.Sshd, change: _ShadowChange | None) -> list[str]:
-    """What would still keep the user out, told from the target's own configuration."""
-    told = []
-    option = {name: values[0] for name, values in sshd.options.items()}
-    password = wish.password is not None or wish.password_hash is not None
-    if sshd.complaint:
-        told.append("The target's `sshd -T` fails, so sshd may not start either: " + sshd.complaint)
-    if password and option.get("passwordauthentication") == "no":
-        told.append("The target's sshd takes no passwords (PasswordAuthentication no).")
-    if user.uid == 0 and (option.get("permitrootlogin") == "no" or (
-            password and option.get("permitrootlogin") in ("prohibit-password", "without-password"))):
-        told.append(f"The target's sshd does not let root in that way (PermitRootLogin {option['permitrootlogin']}).")
-    if wish.authorized_keys and option.get("pubkeyauthentication") == "no":
-        told.append("The target's sshd takes no keys (PubkeyAuthentication no).")
-    if user.shell.endswith(("/nologin", "/false")):
-        told.append(f"The shell of {user.name!r} is {user.shell}: nobody can work with it.")
-    elif user.shell and not _systemd.exists(root, user.shell):
-        told.append(f"The shell of {user.name!r}, {user.shell}, does not exist in the target.")
-    if user.uid != 0 and _systemd.exists(root, "etc/nologin"):
-        told.append("/etc/nologin exists in the target: only root can log in.")
-    told += _expiry(root, user, change)
-    return told
-
-
-def _expiry(root: str, user: User, change: _ShadowChange | None) -> list[str]:
-    today = int(time.time() // _DAY)
-    entries = (line.split(":") for line in _systemd.text(root, "etc/shadow").splitlines())
-    entry = change.entry if change else next((fields for fields in entries if fields[0] == user.name), [])
-    if len(entry) != 9:
-        return []
-    told = []
-    if entry[7].isdigit() and int(entry[7]) <= today:
-        told.append(f"The account {user.name!r} has expired; clear_expiry lifts that.")
-    if entry[2] == "0" or (entry[2].isdigit() and entry[4].isdigit() and int(entry[2]) + int(entry[4]) < today):
-        told.append(f"The password of {user.name!r} must be changed at log-in; clear_expiry lifts that.")
-    return told

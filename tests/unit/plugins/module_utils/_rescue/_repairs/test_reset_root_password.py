@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import BadInput, Busy, TargetError
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _command
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._facts import _libcrypt
-from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _reset_root_password
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _base, _reset_root_password
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMW4I49gXVW8BspmMJ0ITVCRCihNkC9tkYDKSvF9NfRa"
 TODAY = int(time.time() // 86400)
@@ -43,8 +43,17 @@ def root(tmp_path):
     return tmp_path
 
 
-def fulfil(root, check_mode=False, **wish):
-    return _reset_root_password.fulfil(Run(), str(root), _reset_root_password.Wish(**wish), check_mode=check_mode)
+def fix(root, check_mode=False, **options):
+    repair = _reset_root_password.ResetRootPassword(Run(), str(root), _reset_root_password.Options(**options))
+    return _base.run(repair, check_mode)
+
+
+def done(result):
+    return [change["what"] for change in result["changes"]]
+
+
+def codes(result):
+    return [finding["code"] for finding in result["findings"]]
 
 
 def lines(root):
@@ -53,27 +62,28 @@ def lines(root):
 
 def test_one_line_changes_and_no_other_byte(root):
     before = lines(root)
-    result = fulfil(root, user="root", password="secret")
+    result = fix(root, user="root", password="secret")
     after = lines(root)
-    assert result["done"] == ["password set (sha512)"]
+    assert done(result) == ["password set (sha512)"] and result["needed"] is True and codes(result)[0] == "password.other"
     assert after[1:] == before[1:]
     name, hashed, day, rest = after[0].split(":", 3)
     assert (name, day, rest) == ("root", str(TODAY), "0:99999:7:::")
     assert _libcrypt.matches(Run(), "/", "secret", hashed)
-    assert (root / result["files"][0]["backup"].lstrip("/")).read_text().split("\n") == before
+    assert (root / result["changes"][0]["backup"].lstrip("/")).read_text().split("\n") == before
     assert hashed not in str(result) and "secret" not in str(result)
-    assert fulfil(root, user="root", password="secret")["changed"] is False
+    again = fix(root, user="root", password="secret")
+    assert (again["changed"], again["needed"], again["changes"]) == (False, False, [])
 
 
 def test_check_mode_writes_nothing(root):
     before = sorted((str(path), path.stat().st_mtime_ns) for path in root.rglob("*"))
-    assert fulfil(root, check_mode=True, user="me", password="secret", authorized_keys=[KEY])["done"] == [
-        "password set (sha512)", "password unlocked", "1 SSH key(s) added"]
+    assert done(fix(root, check_mode=True, user="me", password="secret", authorized_keys=[KEY])) == [
+        "password set (sha512); password unlocked", "/home/me/.ssh made", "1 SSH key(s) added"]
     assert sorted((str(path), path.stat().st_mtime_ns) for path in root.rglob("*")) == before
 
 
 def test_a_missing_line_is_made(root):
-    fulfil(root, user="noshadow", password="secret")
+    fix(root, user="noshadow", password="secret")
     line = next(line for line in lines(root) if line.startswith("noshadow:"))
     assert _libcrypt.matches(Run(), "/", "secret", line.split(":")[1]) and line.endswith(f":{TODAY}:0:99999:7:::")
 
@@ -83,30 +93,30 @@ def test_a_missing_line_is_made(root):
 def test_users_that_cannot_be_helped(root, user, error):
     before = lines(root)
     with pytest.raises(error):
-        fulfil(root, user=user, password="secret")
+        fix(root, user=user, password="secret")
     assert lines(root) == before
 
 
 def test_unlocking_nothing_is_refused(root):
     (root / "etc/shadow").write_text("root:!:1::::::\n")
     with pytest.raises(BadInput, match="without a password"):
-        fulfil(root, user="root", locked=False)
+        fix(root, user="root", locked=False)
 
 
 def test_lock_and_unlock_keep_the_hash(root):
     hashed = _libcrypt.make(Run(), "/", "secret", "sha512")
-    fulfil(root, user="root", password_hash=hashed)
-    assert fulfil(root, user="root", locked=True)["done"] == ["password locked"]
+    fix(root, user="root", password_hash=hashed)
+    assert done(fix(root, user="root", locked=True)) == ["password locked"]
     assert lines(root)[0].startswith(f"root:!{hashed}:")
-    assert fulfil(root, user="root", locked=False)["done"] == ["password unlocked"]
+    assert done(fix(root, user="root", locked=False)) == ["password unlocked"]
     assert lines(root)[0].startswith(f"root:{hashed}:")
 
 
 def test_expiry_is_told_and_lifted_only_when_asked(root):
-    warnings = fulfil(root, user="me", authorized_keys=[KEY])["warnings"]
+    warnings = fix(root, user="me", authorized_keys=[KEY])["warnings"]
     assert any("has expired" in each for each in warnings) and any("must be changed" in each for each in warnings)
-    result = fulfil(root, user="me", clear_expiry=True)
-    assert result["done"] == ["password no longer has to be changed at log-in", "account no longer expires"]
+    result = fix(root, user="me", clear_expiry=True)
+    assert done(result) == ["password no longer has to be changed at login; account no longer expires"]
     assert lines(root)[1] == f"me:!$6$old:{TODAY}:0:99999:7:::"
 
 
@@ -125,12 +135,12 @@ def test_the_lock_is_respected(root):
     try:
         assert os.read(reader, 4) == b"held"
         with pytest.raises(Busy):
-            fulfil(root, user="root", password="secret")
+            fix(root, user="root", password="secret")
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert lines(root) == before
-    assert fulfil(root, user="root", password="secret")["changed"]
+    assert fix(root, user="root", password="secret")["changed"]
 
 
 def test_broken_proof_puts_shadow_back(root, monkeypatch):
@@ -138,7 +148,7 @@ def test_broken_proof_puts_shadow_back(root, monkeypatch):
     complaints = iter([[], ["invalid password file entry"]])
     monkeypatch.setattr(_reset_root_password, "_pwck", lambda run, root: next(complaints))
     with pytest.raises(TargetError, match=r"pwck finds fault.*put back"):
-        fulfil(root, user="root", password="secret")
+        fix(root, user="root", password="secret")
     assert lines(root) == before
     assert sorted(path.name for path in (root / "etc").iterdir()) == ["passwd", "shadow"]
 
@@ -146,24 +156,24 @@ def test_broken_proof_puts_shadow_back(root, monkeypatch):
 def test_keys(root):
     other = KEY[:-4] + "AAAA"
     options = 'from="192.0.2.0/24,!192.0.2.9",command="echo ssh-ed25519 AAAA" '
-    assert fulfil(root, user="me", authorized_keys=[KEY + " me@here"])["done"] == ["1 SSH key(s) added"]
+    assert done(fix(root, user="me", authorized_keys=[KEY + " me@here"])) == ["/home/me/.ssh made", "1 SSH key(s) added"]
     file = root / "home/me/.ssh/authorized_keys"
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    # The same key with another comment, or with options, is the same key.
-    assert not fulfil(root, user="me", authorized_keys=[KEY + " elsewhere", options + KEY])["changed"]
+    # The same key with another comment is the same key.
+    assert not fix(root, user="me", authorized_keys=[KEY + " elsewhere"])["changed"]
     file.write_text(f"# mine\n{KEY} me@here")
-    fulfil(root, user="me", authorized_keys=[f"{options}{other}\n\n# a comment"])
+    fix(root, user="me", authorized_keys=[f"{options}{other}\n\n# a comment"])
     assert file.read_text() == f"# mine\n{KEY} me@here\n{options}{other}\n"
-    result = fulfil(root, user="me", authorized_keys=[other], exclusive=True)
-    assert result["done"] == ["0 SSH key(s) added, 2 line(s) removed"]
-    assert file.read_text() == f"{options}{other}\n"
+    result = fix(root, user="me", authorized_keys=[other], exclusive=True)
+    assert done(result) == ["1 SSH key(s) added, 3 line(s) removed"]
+    assert file.read_text() == f"{other}\n"
 
 
 @pytest.mark.parametrize("key", ["nonsense", "ssh-ed25519", "ssh-ed25519 AAAA", KEY[:-8], KEY.replace("ed25519", "rsa"),
                                  "-----BEGIN OPENSSH PRIVATE KEY-----"])
 def test_lines_that_are_no_keys(root, key):
     with pytest.raises(BadInput, match="Line 2"):
-        fulfil(root, user="me", authorized_keys=[KEY, key])
+        fix(root, user="me", authorized_keys=[KEY, key])
     assert list((root / "home/me").iterdir()) == []
 
 
@@ -171,14 +181,69 @@ def test_nothing_is_written_through_a_link_out_of_the_tree(root, tmp_path_factor
     outside = tmp_path_factory.mktemp("outside")
     (root / "home/me/.ssh").symlink_to(outside)
     with pytest.raises(TargetError):
-        fulfil(root, user="me", authorized_keys=[KEY])
+        fix(root, user="me", authorized_keys=[KEY])
     assert list(outside.iterdir()) == []
 
 
-@pytest.mark.parametrize("wish", [{}, {"password": "a", "locked": True}, {"password_hash": "$6$a$b", "locked": True}])
-def test_wishes_that_cannot_be(root, wish):
+@pytest.mark.parametrize("before", [
+    'command="echo \'Please login as the user \\"debian\\".\';sleep 10;exit 142" ', 'from="192.0.2.7" ', 'expiry-time="20200101" ',
+    "restrict "])
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_a_key_with_options_is_another_one(root, before, exclusive):
+    """sshd takes the options of the first line that the key is in."""
+    (root / "home/me/.ssh").mkdir(mode=0o700)
+    file = root / "home/me/.ssh/authorized_keys"
+    file.write_text(f"# mine\n{before}{KEY} me@here\n")
+    result = fix(root, user="me", authorized_keys=[KEY], exclusive=exclusive)
+    assert result["changed"] and "keys.missing" in codes(result)
+    assert file.read_text() == (f"{KEY}\n" if exclusive else f"# mine\n{KEY}\n{before}{KEY} me@here\n")
+    assert fix(root, user="me", authorized_keys=[KEY], exclusive=exclusive)["needed"] is False
+    # Who wants it with these options wants them to count.
+    fix(root, user="me", authorized_keys=[before + KEY])
+    assert next(line for line in file.read_text().splitlines() if KEY in line).startswith(before)
+
+
+def test_bytes_that_are_no_utf8_stay(root):
+    (root / "home/me/.ssh").mkdir(mode=0o700)
+    file = root / "home/me/.ssh/authorized_keys"
+    file.write_bytes(b"# M\xfcller\n")
+    assert fix(root, user="me", authorized_keys=[KEY])["changed"]
+    assert file.read_bytes() == b"# M\xfcller\n" + KEY.encode() + b"\n"
+
+
+def test_nothing_is_written_where_a_part_cannot_be(root):
+    """The password and a key are wanted, and there is no home for the key."""
+    (root / "home/me").rmdir()
+    before = lines(root)
+    with pytest.raises(TargetError, match=r"does not exist in the target\. Nothing was changed"):
+        fix(root, user="me", password="secret", authorized_keys=[KEY])
+    assert lines(root) == before
+
+
+@pytest.mark.parametrize("failing", ["apply", "prove"])
+def test_what_was_done_is_taken_back(root, monkeypatch, failing):
+    """Byte for byte, and said, whatever was done before it failed."""
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    there = sorted(root.rglob("*"))
+
+    def fail(*_args):
+        raise TargetError("On purpose.")
+
+    if failing == "apply":
+        make = _reset_root_password.File.apply
+        monkeypatch.setattr(_reset_root_password.File, "apply", lambda self: fail() if "keys" in self.path else make(self))
+    else:
+        monkeypatch.setattr(_reset_root_password.ResetRootPassword, "prove", fail)
+    with pytest.raises(TargetError, match=r"On purpose\. Everything was put back as it was\."):
+        fix(root, user="me", password="secret", authorized_keys=[KEY])
+    assert sorted(root.rglob("*")) == there
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("options", [{}, {"password": "a", "locked": True}, {"password_hash": "$6$a$b", "locked": True}])
+def test_options_that_cannot_be(root, options):
     with pytest.raises(BadInput):
-        fulfil(root, user="me", **wish)
+        fix(root, user="me", **options)
 
 
 def test_complaints_hold_no_hash():
