@@ -66,45 +66,59 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-ports:
-  description: The ports that the SSH server of the installed system listens on.
+needed:
+  description: Whether something of what was asked for is not so, before any change. Null where that cannot be told.
   returned: success
-  type: list
-  elements: int
-  sample: [22]
-ports_source:
-  description: Where the port numbers come from. One of C(sshd -T), C(ssh.socket), C(sshd_config), C(default).
-  returned: success
-  type: str
-firewalls:
-  description: The firewalls that are started at boot. Empty where there is none.
+  type: bool
+findings:
+  description: What is wrong, before any change.
   returned: success
   type: list
   elements: dict
   contains:
-    name:
-      description: One of V(nftables), V(iptables), V(ufw), V(firewalld).
+    code:
+      description: What it is; it does not change from version to version.
       type: str
-    units:
-      description: The units that start it.
-      type: list
-      elements: str
-    before:
-      description: What it was found to do.
+      sample: firewall.blocks_ssh
+    severity:
+      description: V(no_boot), V(no_login), V(degraded) or V(note).
       type: str
-      sample: "locks SSH out: dropped over IPv4 at port 22"
-    after:
-      description: What it does now, or would do in check mode.
+    sentence:
+      description: The same for people.
       type: str
-      sample: lets SSH in now
-    verdicts:
-      description: What the kernel did with a connection, before any change, for each family and port.
+    evidence:
+      description: What it was told from. Never a secret.
       type: dict
-      sample: {"ipv4/22": "dropped", "ipv6/22": "accepted"}
-    files:
-      description: The files that were written, or would be, as C(path) and C(backup) in the installed system.
-      type: list
-      elements: dict
+    certain:
+      description: V(false) where it only may be so.
+      type: bool
+    fixable:
+      description: Whether this repair, with the options that it was given, fixes it.
+      type: bool
+changes:
+  description: What was done, or would be in check mode, in this order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    what:
+      description: It, as a clause.
+      type: str
+      sample: SSH let in by /etc/nftables.conf
+    path:
+      description: What was changed, as a path in the installed system.
+      type: str
+    backup:
+      description: The copy of the old content beside it. Null for what is new, and in check mode.
+      type: str
+proof:
+  description: How it is known that it worked. Null where nothing was done.
+  returned: success
+  type: str
+timings:
+  description: Seconds that each part took, as C(check), C(plan) and C(apply).
+  returned: success
+  type: dict
 failure:
   description:
     - What failed (C(code), C(message)), what state the server is in (C(state)), what to do next (C(todo)), and
@@ -117,7 +131,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _entry
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._command import Runner
-from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _fix_firewall
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs._base import run
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs._fix_firewall import FixFirewall, Options
 
 
 def main():
@@ -128,8 +143,8 @@ def main():
         },
         supports_check_mode=True,
     )
-    act = _fix_firewall.let_ssh_in if module.params["mode"] == "allow" else _fix_firewall.disable
-    _entry.answer(module, lambda: act(Runner(timeout=60), module.params["root"], check_mode=module.check_mode))
+    options = Options(mode=module.params["mode"])
+    _entry.answer(module, lambda: run(FixFirewall(Runner(timeout=60), module.params["root"], options), module.check_mode))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import os
 import stat
+import time
 import typing as t
 
 from .._errors import Busy, TargetError
@@ -93,6 +94,26 @@ class File(Change):
             _target.remove(self.root, self.backup)
             self.backup = None
         self._done = False
+
+
+class LinkSetAside(Change):
+    """A link under another name beside it, which systemd takes for no unit; renaming it back undoes it."""
+
+    def diff(self) -> Diff:
+        points_to = _target.link(self.root, self.backup or self.path)
+        return {"before_header": self.path, "after_header": self.path, "before": f"-> {points_to}\n", "after": ""}
+
+    def apply(self) -> None:
+        aside = f"{self.path}.lifeboat-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        _target.make_link(self.root, aside, _target.link(self.root, self.path) or "")
+        self.backup = aside
+        _target.remove(self.root, self.path)
+
+    def undo(self) -> None:
+        if self.backup:
+            _target.make_link(self.root, self.path, _target.link(self.root, self.backup) or "")
+            _target.remove(self.root, self.backup)
+            self.backup = None
 
 
 class Directory(Change):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import time
 
 from ..._errors import TargetError
 from .. import _target
@@ -67,14 +66,6 @@ def links(root: str, unit: str) -> list[str]:
                     os.path.basename(points_to), name if directory else ""):
                 found.append(f"{place}/{name}")
     return found
-
-
-def set_aside(root: str, link: str) -> str:
-    """Rename a link, so that systemd takes it for no unit any more. Return its new path ("/…")."""
-    moved = f"{link}.lifeboat-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-    _target.make_link(root, moved, _target.link(root, link) or "")
-    _target.remove(root, link)
-    return "/" + moved
 
 
 def values(root: str, unit: str, key: str) -> list[str]:

@@ -88,6 +88,10 @@ class Repair(abc.ABC):
     def prove(self) -> str:
         """How it is known that what was done has its effect, as a sentence. Raises LifeboatError where it has not."""
 
+    def summary(self, changes: t.Sequence[Change]) -> str:
+        """What was found or done, in a sentence."""
+        return f"{'; '.join(change.what for change in changes)}." if changes else "Nothing of what was asked for is needed."
+
     def held(self, changes_follow: bool) -> t.ContextManager[object]:
         """What keeps others away meanwhile. changes_follow: False in check mode."""
         return contextlib.nullcontext()
@@ -114,7 +118,7 @@ def run(repair: Repair, check_mode: bool) -> Result:
         "diff": [diff for diff in (change.diff() for change in changes) if diff],
         "proof": proof,
         "warnings": [finding.sentence for finding in findings if not finding.fixable and finding.severity in ("no_boot", "no_login")],
-        "msg": f"{'; '.join(change.what for change in changes)}." if changes else "Nothing of what was asked for is needed.",
+        "msg": repair.summary(changes),
         "timings": timings,
     }
 

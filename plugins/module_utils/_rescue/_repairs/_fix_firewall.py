@@ -17,8 +17,10 @@ import typing as t
 
 from ..._errors import LifeboatError, TargetError
 from .. import _target
+from .._changes import Change, File, LinkSetAside
 from .._command import Result, Runner
 from .._facts import _packet_filter, _sshd, _systemd
+from ._base import Finding, Repair
 
 Ports = t.Dict[int, t.List[int]]
 Verdicts = t.Dict[_packet_filter.Knock, str]
@@ -43,12 +45,16 @@ class NotLoadable(LifeboatError):
     code = "firewall_not_loadable"
 
 
-class Change(t.NamedTuple):
-    """One file, before and after; before is None for a file that was not there."""
+class Rules(t.NamedTuple):
+    """One file of a firewall (name: its path in the target), before and after; before is None for a file that is not there."""
 
-    path: str
+    name: str
     before: bytes | None
     after: bytes
+
+    def change(self, root: str) -> File:
+        """What makes it so."""
+        return File(root, self.name, f"SSH let in by /{self.name}", self.before, self.after, mode=0o644)
 
 
 class _Firewall:
@@ -82,12 +88,17 @@ class _Firewall:
         """Load it in the network namespace of the caller. contents ({path: bytes}) replaces files, if rehearses."""
         raise NotImplementedError
 
-    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Change]]:
-        """Yield lists of Change, the smallest first, that might let in ports ({family: ports}).
+    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Rules]]:
+        """Yield lists of Rules, the smallest first, that might let in ports ({family: ports}).
 
         loaded is what load() returned.
         """
         raise NotImplementedError
+
+    def off(self) -> list[Change]:
+        """What keeps the target from starting it at boot."""
+        return [LinkSetAside(self.root, link, f"{self.name} no longer starts at boot ({link})")
+                for unit in self.enabled for link in _systemd.links(self.root, unit)]
 
     def check(self) -> None:
         """Raise LifeboatError unless its own checker finds its configuration well-formed. In the same network."""
@@ -137,7 +148,7 @@ class Nftables(_Firewall):
             self.inside(["nft", "-f", "/" + self.path])
         return self.inside(["nft", "list", "ruleset"]).out
 
-    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Change]]:
+    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Rules]]:
         before = _target.read(self.root, self.path)
         lines = [line for line in before.decode("utf-8", "surrogateescape").splitlines() if COMMENT not in line]
         additions: list[str] = []
@@ -152,7 +163,7 @@ class Nftables(_Firewall):
             if added:
                 additions += added
                 text = "\n".join([*lines, *additions]) + "\n"
-                yield [Change(self.path, before, text.encode("utf-8", "surrogateescape"))]
+                yield [Rules(self.path, before, text.encode("utf-8", "surrogateescape"))]
 
     def check(self) -> None:
         self.inside(["nft", "-c", "-f", "/" + self.path])
@@ -228,7 +239,7 @@ class Iptables(_Firewall):
             self.inside(["iptables-restore" if family == 4 else "ip6tables-restore"],
                         stdin=data.decode("utf-8", "surrogateescape"))
 
-    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Change]]:
+    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Rules]]:
         small = (("filter", "INPUT", "--dport"),)
         large = (*small, ("mangle", "INPUT", "--dport"), ("mangle", "PREROUTING", "--dport"),
                  ("raw", "PREROUTING", "--dport"), ("filter", "OUTPUT", "--sport"))
@@ -238,7 +249,7 @@ class Iptables(_Firewall):
                 before = _target.read(self.root, self.paths[family])
                 after = _add_to_tables(before, places, wanted)
                 if after != before:
-                    changes.append(Change(self.paths[family], before, after))
+                    changes.append(Rules(self.paths[family], before, after))
             if changes:
                 yield changes
 
@@ -294,7 +305,7 @@ class Ufw(_Firewall):
         self.run(["modprobe", "-q", "-a", *Iptables._MODULES], check=False)
         self.inside([match.group(1) if match else "/lib/ufw/ufw-init", "start", "quiet"])
 
-    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Change]]:
+    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Rules]]:
         comment = COMMENT.encode().hex()
         changes = []
         for family, wanted in sorted(ports.items()):
@@ -309,14 +320,14 @@ class Ufw(_Firewall):
                                   "Nothing was changed there.", "Repair ufw's rules, or use mode: disable.")
             # First of all rules, so that no rule that the user made before can deny it.
             after = text.replace(mark, mark + rules, 1)
-            changes.append(Change(self._RULES[family], before, after.encode("utf-8", "surrogateescape")))
+            changes.append(Rules(self._RULES[family], before, after.encode("utf-8", "surrogateescape")))
         yield changes
 
-    def off(self) -> Change:
-        """The change that switches it off at boot, the way `ufw disable` does."""
+    def off(self) -> list[Change]:
+        """The way `ufw disable` does it."""
         before = _target.read(self.root, self._CONF)
         after = re.sub(rb"^(\s*ENABLED=).*$", rb"\1no", before, flags=re.M)
-        return Change(self._CONF, before, after)
+        return [File(self.root, self._CONF, "ufw no longer starts at boot", before, after)]
 
 
 _FIREWALLD = """
@@ -347,7 +358,7 @@ class Firewalld(_Firewall):
         self.run(["modprobe", "-q", "-a", *Iptables._MODULES], check=False)
         self.inside([python, "-B", "-c", _FIREWALLD])
 
-    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Change]]:
+    def plans(self, ports: Ports, loaded: t.Any) -> t.Iterator[list[Rules]]:
         config = _systemd.text(self.root, "etc/firewalld/firewalld.conf")
         match = re.search(r"^\s*DefaultZone\s*=\s*([\w-]+)", config, re.M)
         zone = f"etc/firewalld/zones/{match.group(1) if match else 'public'}.xml"
@@ -364,7 +375,7 @@ class Firewalld(_Firewall):
         if not end:
             raise TargetError(f"The target's firewalld zone /{zone} has no end.", "Nothing was changed there.")
         after = f"{head}  <!-- {COMMENT} -->\n{lines}{end}{tail}"
-        yield [Change(zone, before, after.encode("utf-8", "surrogateescape"))]
+        yield [Rules(zone, before, after.encode("utf-8", "surrogateescape"))]
 
     def check(self) -> None:
         if _systemd.exists(self.root, "usr/bin/firewall-offline-cmd"):
@@ -374,162 +385,118 @@ class Firewalld(_Firewall):
 KINDS = (Nftables, Iptables, Ufw, Firewalld)
 
 
-def let_ssh_in(run: Runner, root: str, *, check_mode: bool = False) -> dict[str, t.Any]:
-    """See that no firewall of the target locks SSH out. Return the module's result (dict).
+class Options(t.NamedTuple):
+    """See the options of the module. mode: `allow` or `disable`."""
 
-    Raise Blocked when SSH cannot be let in, NotLoadable, ProbeFailed or TargetError; every file is then as it was.
-    """
-    _systemd.check_root(root)
-    sshd = _sshd.ask(run, root)
-    names, addresses = _outside(run)
-    result = _start(sshd)
-    for kind in KINDS:
-        firewall = kind(run, root)
-        if firewall.active():
-            result["firewalls"].append(_let_in(firewall, sshd, names, addresses, check_mode, result))
-    result["changed"] = bool(result["diff"])
-    if not result["firewalls"]:
-        result["msg"] = "The target starts no firewall at boot that this collection knows."
-    else:
-        told = [f"{each['name']} {each['after']}" for each in result["firewalls"]]
-        result["msg"] = f"SSH (port {', '.join(map(str, result['ports']))}): {'; '.join(told)}."
-    return result
+    mode: str = "allow"
 
 
-def disable(run: Runner, root: str, *, check_mode: bool = False) -> dict[str, t.Any]:
-    """See that the target starts no firewall at boot. Return the module's result (dict).
+class _Question:
+    """What is asked of the kernel about one firewall."""
 
-    A link that starts a unit is renamed, not removed: systemd takes no notice of such a name, and renaming it back
-    undoes it.
-    """
-    _systemd.check_root(root)
-    result = _start(_sshd.ask(run, root))
-    for kind in KINDS:
-        firewall = kind(run, root)
-        if not firewall.active():
-            continue
-        files = []
-        if isinstance(firewall, Ufw):
-            change = firewall.off()
-            result["diff"].append(_diff(change))
-            backup = None if check_mode else _target.replace(root, change.path, change.after)
-            files.append({"path": "/" + change.path, "backup": backup})
-        else:
-            links = [link for unit in firewall.enabled for link in _systemd.links(root, unit)]
-            for link in links:
-                result["diff"].append({"before_header": "/" + link, "after_header": "/" + link,
-                                       "before": f"-> {_target.link(root, link)}\n", "after": ""})
-                backup = None if check_mode else _systemd.set_aside(root, link)
-                files.append({"path": "/" + link, "backup": backup})
-        if not check_mode and kind(run, root).active():
-            raise TargetError(f"{firewall.name} would still be started at boot.",
-                              "The links in /etc/systemd/system of the target were set aside.",
-                              "Look for links under /usr/lib/systemd/system.")
-        result["firewalls"].append({"name": firewall.name, "units": firewall.enabled, "before": "starts at boot",
-                                    "after": "no longer starts at boot", "verdicts": {}, "files": files})
-    result["changed"] = bool(result["diff"])
-    names = [each["name"] for each in result["firewalls"]]
-    result["msg"] = (f"The target will not start {' and '.join(names)} at boot." if names
-                     else "The target starts no firewall at boot that this collection knows.")
-    return result
+    def __init__(self, firewall: _Firewall, sshd: _sshd.Sshd, names: t.Sequence[str], addresses: t.Mapping[int, str]):
+        self.firewall = firewall
+        endpoints = [each for each in sshd.endpoints if each.family in firewall.families()]
+        self.knocks = sorted({_packet_filter.Knock(each.family, each.port) for each in endpoints})
+        self._addresses = {**addresses, **{each.family: each.address for each in endpoints if each.address}}
+        self._spoken = firewall.interfaces()
+        firewall.stranger = next((name for name in names if name in self._spoken), names[0])
+        self.found: Verdicts = {}
+        self.loaded: t.Any = None
 
-
-def _start(sshd: _sshd.Sshd) -> dict[str, t.Any]:
-    warnings = []
-    if sshd.complaint:
-        warnings.append("The target's `sshd -T` fails, so sshd may not start either: "
-                        + sshd.complaint)
-    if not sshd.endpoints:
-        warnings.append("The target's sshd listens on no address that can be reached from outside.")
-    return {"changed": False, "ports": sorted({each.port for each in sshd.endpoints}), "ports_source": sshd.source,
-            "firewalls": [], "diff": [], "warnings": warnings}
-
-
-def _let_in(firewall: _Firewall, sshd: _sshd.Sshd, names: list[str], addresses: dict[int, str], check_mode: bool,
-            result: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Handle one firewall: what was found, what was done. Adds to the diff of result."""
-    endpoints = [each for each in sshd.endpoints if each.family in firewall.families()]
-    knocks = sorted({_packet_filter.Knock(each.family, each.port) for each in endpoints})
-    addresses = {**addresses, **{each.family: each.address for each in endpoints if each.address}}
-    spoken = firewall.interfaces()
-    interface = next((name for name in names if name in spoken), names[0])
-    firewall.stranger = interface
-
-    def verdict(contents: dict[str, bytes] | None = None, check: bool = False) -> tuple[Verdicts, t.Any]:
+    def ask(self, contents: t.Mapping[str, bytes] | None = None, check: bool = False) -> tuple[Verdicts, t.Any]:
+        """What the kernel does with SSH, and what loading the firewall told. contents: in the place of files. check: see check()."""
         def load() -> t.Any:
             if check:
                 # Here as well: rules may name interfaces that only this network has.
-                firewall.check()
-            return firewall.load(contents or {})
+                self.firewall.check()
+            return self.firewall.load(dict(contents or {}))
 
-        return _packet_filter.ask(firewall.run, knocks, load, interface=interface, others=sorted(_usable(spoken))[:64],
-                          addresses=addresses)
+        if not self.knocks:
+            return {}, None
+        return _packet_filter.ask(self.firewall.run, self.knocks, load, interface=self.firewall.stranger,
+                                  others=sorted(_usable(self._spoken))[:64], addresses=self._addresses)
 
-    found, loaded = verdict() if knocks else ({}, None)
-    report: dict[str, t.Any] = {"name": firewall.name, "units": firewall.enabled, "before": _words(found),
-                                "after": _words(found), "verdicts": _verdicts(found), "files": []}
-    if _all_in(found):
-        return report
-    ports: Ports = {}
-    for knock, said in found.items():
-        if said != _packet_filter.ACCEPTED:
-            # All ports of the family: an addition of ours that is there already is written anew.
-            ports[knock.family] = sorted({each.port for each in knocks if each.family == knock.family})
-    changes: list[Change] = []
-    for changes in firewall.plans(ports, loaded):
-        if not firewall.rehearses or _all_in(verdict({each.path: each.after for each in changes})[0]):
-            break
-    else:
-        raise Blocked(f"{firewall.name} of the target locks SSH out ({_words(found)}), and no rule that lets it in "
-                      "first helps.", "Nothing was changed there.",
-                      "Change its rules by hand in the target, or use mode: disable.",
-                      details={"verdicts": _verdicts(found)})
-    result["diff"] += [_diff(each) for each in changes]
-    if check_mode:
-        report["after"] = "would let SSH in" if firewall.rehearses else "would be made to let SSH in"
-        report["files"] = [{"path": "/" + each.path, "backup": None} for each in changes]
-        return report
-    report["files"] = _write_proved(firewall, changes, lambda: verdict(check=True)[0])
-    report["after"] = "lets SSH in now"
-    return report
+    def changes(self) -> list[File]:
+        """The smallest addition that lets SSH in. Raises Blocked."""
+        # All ports of a family: an addition of ours that is there already is written anew.
+        shut = {knock.family for knock, said in self.found.items() if said != _packet_filter.ACCEPTED}
+        ports = {family: sorted({each.port for each in self.knocks if each.family == family}) for family in shut}
+        for changes in self.firewall.plans(ports, self.loaded):
+            if not self.firewall.rehearses or _all_in(self.ask({each.name: each.after for each in changes})[0]):
+                return [each.change(self.firewall.root) for each in changes]
+        raise Blocked(f"{self.firewall.name} of the target locks SSH out ({_words(self.found)}), and adding an accept rule first does "
+                      "not help.", "Nothing was changed there.", "Change its rules by hand in the target, or use mode: disable.",
+                      details={"verdicts": _verdicts(self.found)})
 
 
-def _write_proved(firewall: _Firewall, changes: list[Change],
-                  verdict: t.Callable[[], Verdicts]) -> list[dict[str, t.Any]]:
-    """Write changes; keep them only if verdict, which asks the firewall's own checker too, is good.
+class FixFirewall(Repair):
+    """See the module."""
 
-    Return the files touched.
-    """
-    root = firewall.root
-    written: list[tuple[Change, str | None]] = []
-    try:
-        for change in changes:
-            if change.before is None:
-                _target.create(root, change.path, change.after, mode=0o644)
-                written.append((change, None))
+    name = "fix_firewall"
+    runs_target = True
+
+    def __init__(self, run: Runner, root: str, options: Options):
+        super().__init__(run, root)
+        self.options = options
+        # What the kernel has just said of each firewall, by its name, so that it is not asked the same twice.
+        self._proved: dict[str, Verdicts] = {}
+
+    def check(self) -> list[Finding]:
+        _systemd.check_root(self.root)
+        self.sshd = _sshd.ask(self.run, self.root)
+        self.active = [firewall for firewall in (kind(self.run, self.root) for kind in KINDS) if firewall.active()]
+        if self.options.mode == "disable":
+            return [Finding("firewall.starts", "note", f"{firewall.name} starts at boot.",
+                            {"firewall": firewall.name, "units": firewall.enabled}) for firewall in self.active]
+        names, addresses = _outside(self.run)
+        self.questions = [_Question(firewall, self.sshd, names, addresses) for firewall in self.active]
+        return [*self._check_firewalls(), *self._check_sshd()]
+
+    def _check_firewalls(self) -> t.Iterator[Finding]:
+        for question in self.questions:
+            name = question.firewall.name
+            if name in self._proved:
+                question.found = self._proved.pop(name)
             else:
-                written.append((change, _target.replace(root, change.path, change.after)))
-        found = verdict()
-        if not _all_in(found):
-            raise Blocked(f"{firewall.name} of the target still locks SSH out ({_words(found)}).",
-                          todo="Change its rules by hand in the target, or use mode: disable.",
-                          details={"verdicts": _verdicts(found)})
-    except BaseException as exc:
-        for change, backup in written:
-            _put_back(root, change, backup)
-        if isinstance(exc, LifeboatError):
-            exc.state = "Every file was put back as it was."
-        raise
-    return [{"path": "/" + change.path, "backup": backup} for change, backup in written]
+                question.found, question.loaded = question.ask()
+            if not _all_in(question.found):
+                yield Finding("firewall.blocks_ssh", "no_login", f"{name} {_words(question.found)}.", {
+                    "firewall": name, "units": question.firewall.enabled, "verdicts": _verdicts(question.found),
+                    "ports": sorted({each.port for each in self.sshd.endpoints}), "ports_source": self.sshd.source})
 
+    def _check_sshd(self) -> t.Iterator[Finding]:
+        if self.sshd.complaint:
+            yield Finding("sshd.fails", "no_login", "The target's `sshd -T` fails, so sshd may not start either: " + self.sshd.complaint,
+                          fixable=False)
+        if not self.sshd.endpoints:
+            yield Finding("sshd.no_address", "no_login", "The target's sshd listens on no address that can be reached from outside.",
+                          fixable=False)
 
-def _put_back(root: str, change: Change, backup: str | None) -> None:
-    if change.before is None:
-        _target.remove(root, change.path)
-        return
-    _target.replace(root, change.path, change.before, backup=False)
-    if backup:
-        _target.remove(root, backup)
+    def plan(self, findings: t.Sequence[Finding]) -> list[Change]:
+        if self.options.mode == "disable":
+            return [change for firewall in self.active for change in firewall.off()]
+        return [change for question in self.questions if not _all_in(question.found) for change in question.changes()]
+
+    def prove(self) -> str:
+        if self.options.mode == "disable":
+            # check() follows, and looks at what starts.
+            return "No unit of a firewall is started at boot any more."
+        for question in self.questions:
+            if _all_in(question.found):
+                continue
+            found, _loaded = question.ask(check=True)
+            if not _all_in(found):
+                raise Blocked(f"{question.firewall.name} of the target still locks SSH out ({_words(found)}).",
+                              todo="Change its rules by hand in the target, or use mode: disable.", details={"verdicts": _verdicts(found)})
+            self._proved[question.firewall.name] = found
+        return "Loaded in a network of its own, the firewall lets a connection to SSH in, says the kernel; its own checker finds no fault."
+
+    def summary(self, changes: t.Sequence[Change]) -> str:
+        if changes or not self.active:
+            return super().summary(changes) if changes else "The target starts no firewall at boot that this collection knows."
+        names = [firewall.name for firewall in self.active]
+        return f"{' and '.join(names)} of the target {'lets' if len(names) == 1 else 'let'} SSH in."
 
 
 def _all_in(verdicts: Verdicts) -> bool:
@@ -544,12 +511,6 @@ def _words(verdicts: Verdicts) -> str:
     bad = [f"{said} over IPv{knock.family} at port {knock.port}" for knock, said in sorted(verdicts.items())
            if said != _packet_filter.ACCEPTED]
     return "lets SSH in" if not bad else "locks SSH out: " + ", ".join(bad)
-
-
-def _diff(change: Change) -> dict[str, str]:
-    return {"before_header": "/" + change.path, "after_header": "/" + change.path,
-            "before": (change.before or b"").decode("utf-8", "replace"),
-            "after": change.after.decode("utf-8", "replace")}
 
 
 def _usable(names: t.Iterable[str]) -> set[str]:

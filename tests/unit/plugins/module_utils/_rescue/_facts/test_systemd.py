@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._changes import LinkSetAside
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._command import Result
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._facts import _sshd, _systemd
 
@@ -55,9 +56,11 @@ def test_set_aside_and_back(root):
     (root / f"{ETC}/other.service").symlink_to("/usr/lib/systemd/system/y.service")
     links = _systemd.links(str(root), "x.service")
     assert links == [f"{ETC}/alias.service", f"{ETC}/multi-user.target.wants/x.service"]
-    moved = [_systemd.set_aside(str(root), link) for link in links]
+    changes = [LinkSetAside(str(root), link, "set aside") for link in links]
+    for change in changes:
+        change.apply()
     assert not _systemd.enabled(str(root), "x.service") and _systemd.links(str(root), "x.service") == []
-    (root / moved[1].lstrip("/")).rename(root / links[1])
+    (root / changes[1].backup.lstrip("/")).rename(root / links[1])
     assert _systemd.enabled(str(root), "x.service")
     assert (root / f"{ETC}/other.service").is_symlink()
 

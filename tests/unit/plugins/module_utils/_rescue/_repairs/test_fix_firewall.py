@@ -9,7 +9,6 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._command import Result
-from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._facts import _packet_filter
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _fix_firewall
 
 # nft writes tabs.
@@ -108,18 +107,6 @@ def test_iptables_additions():
     assert lines[-1] == "COMMIT" and lines[-3:-1] == added
     assert b"".join(line + b"\n" for line in after.splitlines() if _fix_firewall.COMMENT.encode() not in line) == data
     assert _fix_firewall._add_to_tables(after, [("filter", "INPUT", "--dport")], [22, 2222]) == after
-
-
-class Scripted(_fix_firewall._Firewall):
-    name = "scripted"
-
-
-def test_files_are_put_back_when_the_kernel_still_drops(tmp_path):
-    (tmp_path / "old").write_bytes(b"before")
-    with pytest.raises(_fix_firewall.Blocked, match="dropped over IPv4 at port 22"):
-        _fix_firewall._write_proved(Scripted(None, str(tmp_path)), [_fix_firewall.Change("old", b"before", b"after")],
-                                lambda: {_packet_filter.Knock(4, 22): _packet_filter.DROPPED})
-    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("old", b"before")]
 
 
 def test_names_and_addresses_of_the_way_out():
