@@ -52,13 +52,13 @@ class File(Change):
     """A regular file with other content."""
 
     def __init__(self, root: str, path: str, what: str, before: bytes | None, after: bytes, *, mode: int = 0o600,
-                 owner: tuple[int, int] = (0, 0), shown: tuple[str, str] | None = None):
-        """before: what it holds now, None for a file that is not there; such a one gets this mode and owner (uid, gid).
+                 owner: tuple[int, int] = (0, 0), selinux_type: str | None = None, shown: tuple[str, str] | None = None):
+        """before: what it holds now, None for a file that is not there; such a one gets this mode, owner (uid, gid) and SELinux type.
 
         shown: what a diff shows as before and after, where the content holds secrets.
         """
         super().__init__(root, path, what)
-        self.before, self.after, self.mode, self.owner = before, after, mode, owner
+        self.before, self.after, self.mode, self.owner, self.selinux_type = before, after, mode, owner, selinux_type
         self._shown = shown
         self._done = False
 
@@ -77,6 +77,9 @@ class File(Change):
             raise Busy(f"Somebody has just changed {self.path} in the target.", todo="Run this again.")
         if self.before is None:
             _target.create(self.root, self.path, self.after, mode=self.mode, owner=self.owner)
+            self._done = True
+            if self.selinux_type:
+                _target.set_selinux_type(self.root, self.path, self.selinux_type)
         else:
             self.backup = _target.replace(self.root, self.path, self.after)
         self._done = True
@@ -117,7 +120,7 @@ class LinkSetAside(Change):
 
 
 class Directory(Change):
-    """A directory that is not there yet. like: gives it another SELinux type than its parent's, where there is SELinux."""
+    """A directory that is not there yet. selinux_type: by default its parent's; nothing where there is no SELinux."""
 
     def __init__(self, root: str, path: str, what: str, *, mode: int, owner: tuple[int, int], selinux_type: str | None = None):
         super().__init__(root, path, what)
@@ -133,6 +136,25 @@ class Directory(Change):
         if self._done:
             _target.remove_directory(self.root, self.path)
             self._done = False
+
+
+class Label(Change):
+    """Another SELinux type."""
+
+    def __init__(self, root: str, path: str, what: str, *, selinux_type: str):
+        super().__init__(root, path, what)
+        self.selinux_type = selinux_type
+        self._was: str | None = None
+
+    def apply(self) -> None:
+        was = _target.selinux_type(self.root, self.path)
+        _target.set_selinux_type(self.root, self.path, self.selinux_type)
+        self._was = was
+
+    def undo(self) -> None:
+        if self._was is not None:
+            _target.set_selinux_type(self.root, self.path, self._was)
+            self._was = None
 
 
 class Mode(Change):

@@ -236,13 +236,20 @@ def opened(root: str, path: str, flags: int = os.O_RDONLY) -> t.Iterator[int]:
         os.close(fd)
 
 
-def set_selinux_type(root: str, path: str, selinux_type: str) -> None:
+def selinux_type(root: str, path: str) -> str | None:
+    """The SELinux type of a file or directory of the target, or None where it has no label."""
+    with opened(root, path) as descriptor:
+        label = os.getxattr(descriptor, LABEL).rstrip(b"\0").split(b":") if LABEL in os.listxattr(descriptor) else []
+    return label[2].decode("ascii", "replace") if len(label) > 3 else None
+
+
+def set_selinux_type(root: str, path: str, wanted: str) -> None:
     """Give a file or directory another SELinux type; user, role and level stay. Nothing where it has no label."""
     with opened(root, path) as descriptor:
         # Without SELinux there is no such attribute.
         label = os.getxattr(descriptor, LABEL).split(b":") if LABEL in os.listxattr(descriptor) else []
         if len(label) > 3:
-            label[2] = selinux_type.encode()
+            label[2] = wanted.encode()
             os.setxattr(descriptor, LABEL, b":".join(label))
 
 

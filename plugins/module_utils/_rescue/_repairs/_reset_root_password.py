@@ -23,7 +23,7 @@ import typing as t
 
 from ..._errors import BadInput, Busy, LifeboatError, NotFound, TargetError
 from .. import _target
-from .._changes import Change, Directory, File, Mode
+from .._changes import Change, Directory, File, Label, Mode
 from .._command import Runner
 from .._facts import _libcrypt, _sshd, _systemd
 from ._base import Finding, Repair
@@ -31,6 +31,8 @@ from ._base import Finding, Repair
 _KEY = re.compile(r"(?:^|\s)((?:sk-)?(?:ssh-(?:ed25519|rsa|dss)|ecdsa-sha2-nistp(?:256|384|521))(?:@openssh\.com)?)"
                   r"\s+([A-Za-z0-9+/]+={0,2})(?=\s|$)")
 _DAY = 86400
+# The SELinux type of shadow, in each policy.
+SHADOW_TYPE = "shadow_t"
 
 
 class UserNotFound(NotFound):
@@ -97,23 +99,51 @@ class ResetRootPassword(Repair):
     def check(self) -> list[Finding]:
         self.user = find_user(self.root, self.options.user)
         self.sshd = _sshd.ask(self.run, self.root, self.user.name)
-        self.shadow = _Shadow.read(self.root, self.user) if self.options.concerns_shadow else None
+        self.shadow = self._read_shadow()
         self.key_file = _KeyFile.read(self.root, self.user, self.sshd) if self.keys or self.options.exclusive else None
-        return [*self._check_shadow(), *self._check_keys(), *self._check_way()]
+        return [*self._check_shadow_file(), *self._check_shadow(), *self._check_keys(), *self._check_way()]
+
+    def _read_shadow(self) -> _Shadow | None:
+        if self.user.password == "x":
+            return _Shadow.read(self.root, self.user, user_names(self.root))
+        if self.options.concerns_shadow:
+            raise TargetError(f"The password of {self.user.name!r} is in the target's /etc/passwd, not in /etc/shadow.",
+                              "Nothing was changed.", "Run pwconv in the target first.")
+        return None
+
+    def _check_shadow_file(self) -> t.Iterator[Finding]:
+        """Without a shadow that can be read nobody logs in, by a key neither."""
+        shadow = self.shadow
+        if shadow is None:
+            return
+        words = {"missing": "is missing", "damaged": "is damaged: it has a line of none of the users",
+                 "crlf": "has the line ends of Windows, which crypt(3)'s users take for a part of each line"}
+        if shadow.problem:
+            yield Finding(f"shadow.{shadow.problem}", "no_login", f"The target's /etc/shadow {words[shadow.problem]}.",
+                          {"restored_from": shadow.source})
+            if shadow.lost:
+                yield Finding("shadow.lost", "no_login", "The passwords of these users are lost with it, and must be set anew: "
+                              f"{', '.join(shadow.lost)}.", {"users": shadow.lost, "restored_from": shadow.source}, fixable=False)
+        elif shadow.is_new:
+            yield self._finding("shadow.no_entry", f"{self.user.name!r} has no line in the target's /etc/shadow.")
+        label = _target.selinux_type(self.root, "etc/shadow") if shadow.before is not None and _is_enforcing(self.root) else None
+        if label not in (None, SHADOW_TYPE):
+            yield Finding("shadow.label", "no_login", f"The target's /etc/shadow has the SELinux type {label}, so what asks for passwords "
+                          "may not read it.", {"type": label})
 
     def _finding(self, code: str, sentence: str, fixable: bool = True) -> Finding:
         return Finding(code, "no_login", sentence, {"user": self.user.name}, fixable=fixable)
 
     def _check_shadow(self) -> t.Iterator[Finding]:
         options, name = self.options, self.user.name
-        if self.shadow:
+        if self.shadow and options.concerns_shadow:
             if options.sets_password and not self._has_password():
                 yield self._finding("password.other", f"The password of {name!r} is not the wanted one.")
             if options.lock is False and self.shadow.is_locked and self.shadow.entry[1].strip("!"):
                 yield self._finding("password.locked", f"The password of {name!r} is locked.")
             elif options.lock and not self.shadow.is_locked:
                 yield self._finding("password.unlocked", f"The password of {name!r} is not locked.")
-        entry = self.shadow.entry if self.shadow else _Shadow.find(self.root, name)
+        entry = self.shadow.entry if self.shadow else None
         if entry and _is_overdue(entry):
             yield self._finding("password.overdue", f"The password of {name!r} must be changed at login"
                                 f"{'' if options.clear_expiry else '; clear_expiry lifts that'}.", options.clear_expiry)
@@ -170,9 +200,12 @@ class ResetRootPassword(Repair):
         changes: list[Change] = []
         if self.shadow:
             self._refuse_unlocking_nothing(self.shadow)
-            if codes & {"password.other", "password.locked", "password.unlocked", "password.overdue", "account.expires"}:
-                self._complaints = _pwck(self.run, self.root)
+            if any(code.startswith(("password.", "account.", "shadow.")) for code in codes - {"shadow.label"}):
+                # Of a file that nobody can read pwck says other things than of one that is restored.
+                self._complaints = None if self.shadow.problem else _pwck(self.run, self.root)
                 changes.append(self._plan_shadow(self.shadow, codes))
+            if "shadow.label" in codes:
+                changes.append(Label(self.root, "etc/shadow", f"/etc/shadow labelled {SHADOW_TYPE}", selinux_type=SHADOW_TYPE))
         if self.key_file:
             changes += self.key_file.plan(self.keys, self.options.exclusive)
         return changes
@@ -207,12 +240,18 @@ class ResetRootPassword(Repair):
             entry[7] = ""
             done.append("account no longer expires")
         shown = _without_hash(shadow.entry), _without_hash(entry, changed=shadow.entry[1] != entry[1])
-        return File(self.root, "etc/shadow", "; ".join(done), shadow.data, shadow.with_entry(entry), shown=shown)
+        if shadow.problem:
+            done.insert(0, "line ends of shadow corrected" if shadow.problem == "crlf" else f"shadow restored from {shadow.source}")
+        elif shadow.is_new:
+            done.insert(0, f"line of {self.user.name} added")
+        mode, owner = _protection(self.root)
+        return File(self.root, "etc/shadow", "; ".join(done), shadow.before, shadow.with_entry(entry), mode=mode, owner=owner,
+                    selinux_type=SHADOW_TYPE, shown=shown)
 
     def prove(self) -> str:
         before = self._complaints
         if before is None:
-            return "The file is read again, and has the keys."
+            return "What was written is read again, and is what was asked for."
         new = [line for line in _pwck(self.run, self.root) if line not in before]
         if new:
             raise TargetError("pwck finds fault with the target's /etc/shadow: " + " ".join(new))
@@ -241,6 +280,25 @@ def _check(options: Options) -> None:
         _libcrypt.check_password(options.password)
 
 
+def user_names(root: str) -> list[str]:
+    """The names of all users of the target."""
+    return [line.split(":")[0] for line in _systemd.text(root, "etc/passwd").splitlines() if line.count(":") == 6]
+
+
+def _is_enforcing(root: str) -> bool:
+    return bool(re.search(r"^\s*SELINUX\s*=\s*enforcing\b", _systemd.text(root, "etc/selinux/config"), re.M))
+
+
+def _protection(root: str) -> tuple[int, tuple[int, int]]:
+    """Mode and owner of a new shadow: those of what is like it, else as Debian has it where there is the group, else root's alone."""
+    for path in ("etc/shadow-", "etc/gshadow"):
+        status = _target.status(root, path)
+        if status is not None:
+            return stat.S_IMODE(status.st_mode) & 0o640, (status.st_uid, status.st_gid)
+    group = re.search(r"^shadow:[^:]*:(\d+):", _systemd.text(root, "etc/group"), re.M)
+    return (0o640, (0, int(group.group(1)))) if group else (0o600, (0, 0))
+
+
 def find_user(root: str, name: str) -> User:
     """Return the User of that name in the target. Raise UserNotFound, naming those that can be asked for."""
     logins = []
@@ -258,36 +316,38 @@ def find_user(root: str, name: str) -> User:
 
 
 class _Shadow(t.NamedTuple):
-    """The target's shadow(5). data: all of it. entry: the fields of the user's line. number: of that line."""
+    """The target's shadow(5).
 
-    data: bytes
+    before: what the file holds, None where it is not there. base: the same or, where nobody can log in with it (problem: `missing`,
+    `damaged`, `crlf`), what it should be, and from where that is (source). lost: other users whose passwords are in none of them.
+    entry: the fields of the user's line; number: of that line. is_new: it is not there yet.
+    """
+
+    before: bytes | None
+    base: bytes
+    problem: str | None
+    source: str
+    lost: list[str]
     entry: list[str]
     number: int
+    is_new: bool = False
 
     @classmethod
-    def read(cls, root: str, user: User) -> _Shadow:
-        """Raises TargetError where the user's password is not there."""
-        if user.password != "x":
-            raise TargetError(f"The password of {user.name!r} is in the target's /etc/passwd, not in /etc/shadow.",
-                              "Nothing was changed.", "Run pwconv in the target first.")
-        data = _target.read(root, "etc/shadow")
-        lines = data.decode("utf-8", "surrogateescape").split("\n")
+    def read(cls, root: str, user: User, users: t.Sequence[str]) -> _Shadow:
+        """users: names of all users. Raises TargetError where the user's password is not there."""
+        before = _read_if_there(root, "etc/shadow")
+        base, problem, source, lost = _sound(root, before, users)
+        lines = base.decode("utf-8", "surrogateescape").split("\n")
         number = next((number for number, line in enumerate(lines) if line.split(":")[0] == user.name), None)
         if number is None:
             # What useradd writes; * is a password that nothing matches.
             number = len(lines) - 1 if lines[-1] == "" else len(lines)
-            return cls(data, f"{user.name}:*::0:99999:7:::".split(":"), number)
+            return cls(before, base, problem, source, lost, f"{user.name}:*::0:99999:7:::".split(":"), number, True)
         entry = lines[number].split(":")
         if len(entry) != 9:
             raise TargetError(f"The line of {user.name!r} in the target's /etc/shadow has {len(entry)} fields, not 9.",
                               "Nothing was changed.", "Correct it by hand in the target.")
-        return cls(data, entry, number)
-
-    @staticmethod
-    def find(root: str, name: str) -> list[str] | None:
-        """The fields of a user's line, where there is a whole one."""
-        entries = (line.split(":") for line in _systemd.text(root, "etc/shadow").splitlines())
-        return next((fields for fields in entries if fields[0] == name and len(fields) == 9), None)
+        return cls(before, base, problem, source, [name for name in lost if name != user.name], entry, number)
 
     @property
     def is_locked(self) -> bool:
@@ -300,13 +360,44 @@ class _Shadow(t.NamedTuple):
 
     def with_entry(self, entry: t.Sequence[str]) -> bytes:
         """The whole file with another line for the user, and no other byte changed."""
-        lines = self.data.decode("utf-8", "surrogateescape").split("\n")
+        lines = self.base.decode("utf-8", "surrogateescape").split("\n")
         line = ":".join(entry)
         if self.number < len(lines) and lines[self.number].split(":")[0] == entry[0]:
             lines[self.number] = line
         else:
             lines.insert(self.number, line)
         return "\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _read_if_there(root: str, path: str) -> bytes | None:
+    try:
+        return _target.read(root, path)
+    except _target.NotThere:
+        return None
+
+
+def _sound(root: str, data: bytes | None, users: t.Sequence[str]) -> tuple[bytes, str | None, str, list[str]]:
+    """What shadow should be (see _Shadow): base, problem, source, lost."""
+    if data is not None and b"\r" in data and _is_shadow(data.replace(b"\r", b""), users):
+        # glibc takes the carriage return for a part of the last field, and the line for none.
+        return data.replace(b"\r", b""), "crlf", "/etc/shadow", []
+    if data is not None and _is_shadow(data, users):
+        return data, None, "/etc/shadow", []
+    problem = "missing" if data is None else "damaged"
+    copy = _read_if_there(root, "etc/shadow-")
+    source, base = ("/etc/shadow-", copy) if copy is not None and _is_shadow(copy, users) else ("/etc/passwd", b"")
+    there = {line.split(b":")[0] for line in base.splitlines()}
+    lost = [name for name in users if name.encode("utf-8", "surrogateescape") not in there]
+    # As pwconv(8) does for who has no line, but with a password that nothing matches.
+    base = base if not base or base.endswith(b"\n") else base + b"\n"
+    base += "".join(f"{name}:*:{_today()}:0:99999:7:::\n" for name in lost).encode("utf-8", "surrogateescape")
+    return base, problem, source, lost
+
+
+def _is_shadow(data: bytes, users: t.Sequence[str]) -> bool:
+    """Whether it has a line of shadow(5) for at least one of the users, and nothing that no text has."""
+    names = {line.split(":")[0] for line in data.decode("utf-8", "surrogateescape").splitlines() if line.count(":") == 8}
+    return b"\0" not in data and bool(names & set(users))
 
 
 def _without_hash(entry: list[str], changed: bool = False) -> str:

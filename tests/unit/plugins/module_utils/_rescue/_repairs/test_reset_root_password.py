@@ -120,6 +120,60 @@ def test_expiry_is_told_and_lifted_only_when_asked(root):
     assert lines(root)[1] == f"me:!$6$old:{TODAY}:0:99999:7:::"
 
 
+GOOD = "root:$6$a$b:19000:0:99999:7:::\nme:$6$c$d:19000:0:99999:7:::\n"
+
+
+@pytest.mark.parametrize(("now", "code"), [(None, "missing"), (b"", "damaged"), (b"\0" * 900, "damaged"), (b"junk\n", "damaged")],
+                         ids=["missing", "empty", "zeros", "junk"])
+@pytest.mark.parametrize("options", [{"password": "secret"}, {"authorized_keys": [KEY]}], ids=["password", "key"])
+def test_shadow_is_restored_from_its_copy(root, now, code, options):
+    """Without it not even a key lets in. Who is only in passwd is not lost silently."""
+    (root / "etc/shadow").unlink()
+    if now is not None:
+        (root / "etc/shadow").write_bytes(now)
+    (root / "etc/shadow-").write_text(GOOD)
+    (root / "etc/shadow-").chmod(0o640)
+    result = fix(root, user="me", **options)
+    assert codes(result)[0] == f"shadow.{code}" and done(result)[0].startswith("shadow restored from /etc/shadow-")
+    assert lines(root)[0] == GOOD.split("\n")[0] and (root / "etc/shadow").stat().st_mode & 0o777 == (0o640 if now is None else 0o644)
+    assert {line.split(":")[0] for line in lines(root) if line} == {"root", "me", "nobody", "hashed", "noshadow", "short"}
+    [lost] = [finding for finding in result["findings"] if finding["code"] == "shadow.lost"]
+    assert lost["evidence"] == {"users": ["nobody", "hashed", "noshadow", "short"], "restored_from": "/etc/shadow-"}
+    assert lost["sentence"] in result["warnings"]
+    mine = next(line for line in lines(root) if line.startswith("me:"))
+    assert ("password" not in options) == (mine == GOOD.split("\n")[1])
+    assert fix(root, user="me", **options)["needed"] is False
+
+
+@pytest.mark.parametrize("copy", [None, b"", b"\0\0"])
+def test_shadow_is_rebuilt_where_its_copy_is_no_good_either(root, copy):
+    (root / "etc/shadow").unlink()
+    (root / "etc/gshadow").touch(0o640)
+    if copy is not None:
+        (root / "etc/shadow-").write_bytes(copy)
+        (root / "etc/shadow-").chmod(0o640)
+    result = fix(root, user="root", password="secret")
+    assert result["findings"][0]["evidence"] == {"restored_from": "/etc/passwd"}
+    names = {line.split(":")[0]: line.split(":")[1] for line in lines(root) if line}
+    assert set(names) == {"root", "me", "nobody", "hashed", "noshadow", "short"} and names["me"] == "*"
+    assert _libcrypt.matches(Run(), "/", "secret", names["root"])
+    assert (root / "etc/shadow").stat().st_mode & 0o777 == 0o640
+
+
+def test_line_ends_of_windows(root):
+    """What is set is on a line that no reader takes, if they stay."""
+    text = (root / "etc/shadow").read_text()
+    (root / "etc/shadow").write_bytes(text.replace("\n", "\r\n").encode())
+    result = fix(root, user="root", password="secret")
+    assert codes(result)[0] == "shadow.crlf" and b"\r" not in (root / "etc/shadow").read_bytes()
+    assert lines(root)[1:] == text.split("\n")[1:]
+
+
+def test_an_account_without_a_line(root):
+    result = fix(root, user="noshadow", clear_expiry=True)
+    assert codes(result)[0] == "shadow.no_entry" and "noshadow:*::0:99999:7:::" in lines(root)
+
+
 def test_the_lock_is_respected(root):
     before = lines(root)
     lock = root / "etc/.pwd.lock"
