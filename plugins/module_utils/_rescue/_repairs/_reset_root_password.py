@@ -92,7 +92,7 @@ class ResetRootPassword(Repair):
         self._complaints: list[str] | None = None
 
     def held(self, changes_follow: bool) -> t.ContextManager[object]:
-        return _locked(self.root) if changes_follow and self.options.concerns_shadow else contextlib.nullcontext()
+        return _locked(self.root) if changes_follow else contextlib.nullcontext()
 
     # -- what is wrong
 
@@ -147,8 +147,9 @@ class ResetRootPassword(Repair):
         if entry and _is_overdue(entry):
             yield self._finding("password.overdue", f"The password of {name!r} must be changed at login"
                                 f"{'' if options.clear_expiry else '; clear_expiry lifts that'}.", options.clear_expiry)
-        if entry and entry[7] and (options.clear_expiry or (entry[7].isdigit() and int(entry[7]) <= _today())):
-            yield self._finding("account.expires", f"The account {name!r} {'has expired' if int(entry[7] or 0) <= _today() else 'expires'}"
+        has_expired = entry is not None and entry[7].isdigit() and int(entry[7]) <= _today()
+        if entry and entry[7] and (options.clear_expiry or has_expired):
+            yield self._finding("account.expires", f"The account {name!r} {'has expired' if has_expired else 'expires'}"
                                 f"{'' if options.clear_expiry else '; clear_expiry lifts that'}.", options.clear_expiry)
 
     def _has_password(self) -> bool:
@@ -456,7 +457,8 @@ def _parse_keys(lines: t.Sequence[str]) -> list[_Key]:
             raise BadInput(f"Line {number} of authorized_keys is not a public SSH key in the format of OpenSSH.",
                            "Nothing was changed.",
                            "Give the line of a .pub file, such as 'ssh-ed25519 AAAA… you@example'.")
-        if key[1:] not in [each[1:] for each in keys]:
+        # The first one that names a key counts, as it does for sshd.
+        if (key.kind, key.blob) not in [(each.kind, each.blob) for each in keys]:
             keys.append(key)
     return keys
 

@@ -257,6 +257,19 @@ def test_a_key_with_options_is_another_one(root, before, exclusive):
     assert next(line for line in file.read_text().splitlines() if KEY in line).startswith(before)
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_of_a_key_that_is_wanted_twice_the_first_counts(root, exclusive):
+    fix(root, user="me", authorized_keys=["restrict " + KEY, KEY], exclusive=exclusive)
+    assert (root / "home/me/.ssh/authorized_keys").read_text() == f"restrict {KEY}\n"
+
+
+def test_an_odd_date_of_expiry_is_cleared(root):
+    text = (root / "etc/shadow").read_text()
+    (root / "etc/shadow").write_text(text.replace("me:!$6$old:0:0:99999:7::1:", "me:!$6$old:19000:0:99999:7::never:"))
+    assert done(fix(root, user="me", clear_expiry=True)) == ["account no longer expires"]
+    assert lines(root)[1] == "me:!$6$old:19000:0:99999:7:::"
+
+
 def test_bytes_that_are_no_utf8_stay(root):
     (root / "home/me/.ssh").mkdir(mode=0o700)
     file = root / "home/me/.ssh/authorized_keys"
