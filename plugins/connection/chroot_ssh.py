@@ -71,6 +71,25 @@ options:
     default: {}
     vars:
       - name: ansible_chroot_env
+  pipelining:
+    description:
+      - Whether modules run without a file being transferred first, which saves most of the executions of SSH.
+      - Set by the same variables as that of P(ansible.builtin.ssh#connection).
+    type: boolean
+    default: false
+    env:
+      - name: ANSIBLE_PIPELINING
+      - name: ANSIBLE_SSH_PIPELINING
+    ini:
+      - section: defaults
+        key: pipelining
+      - section: connection
+        key: pipelining
+      - section: ssh_connection
+        key: pipelining
+    vars:
+      - name: ansible_pipelining
+      - name: ansible_ssh_pipelining
 notes:
   - Give the tree an inventory host of its own. On a host that is also used with another connection, the facts and the
     Python interpreter found there would be used for the tree.
@@ -80,7 +99,6 @@ notes:
     Python for everything but M(ansible.builtin.raw) and M(ansible.builtin.script).
   - What runs in the tree runs as root of the remote host. A chroot keeps accidents in, not an attacker.
 extends_documentation_fragment:
-  - ansible.builtin.connection_pipelining
   - lifeboat.rescue.ssh_options
 seealso:
   - plugin: ansible.builtin.ssh

@@ -137,6 +137,15 @@ features() { # pipelining, namespace
 features false "" "$@"
 features true "$work/ns/target.ns" "$@"
 
+echo "--- executions"
+# As mount_and_chroot adds the host: the variable is that of ssh.
+count() {
+    ANSIBLE_PIPELINING=0 timeout 120 ansible target "$@" -e "work=$work ansible_chroot_namespace=$work/ns/target.ns" -m ansible.builtin.command -a true \
+        -vvv | grep -c 'SSH: EXEC'
+}
+[ "$(count "$@" -e ansible_ssh_pipelining=true)" = 1 ]
+[ "$(count "$@" -e ansible_ssh_pipelining=false)" -gt 1 ]
+
 echo "--- errors"
 timeout 120 ansible-playbook "$here/errors.yml" "$@" -e "work=$work"
 
