@@ -40,7 +40,7 @@ _FUNCTIONAL = "tests/functional/plugins"
 QUICK_TESTS = {
     "functional": [
         f"{_FUNCTIONAL}/connection/test_chroot_ssh.py::test_the_root_is_the_tree",
-        f"{_FUNCTIONAL}/module_utils/_rescue/_repairs/test_fix_firewall.py",
+        f"{_FUNCTIONAL}/module_utils/_rescue/test_changes.py",
         f"{_FUNCTIONAL}/module_utils/_control/_ssh/test_port.py::test_a_watch_of_a_closed_port",
         f"{_FUNCTIONAL}/module_utils/_rescue/_storage/test_storage.py::test_check_do_repeat",
         f"{_FUNCTIONAL}/module_utils/_control/_providers/_openstack/test_provider.py::test_credentials_come_from_clouds_yaml",
