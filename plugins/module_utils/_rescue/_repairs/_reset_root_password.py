@@ -374,6 +374,8 @@ def _read_if_there(root: str, path: str) -> bytes | None:
     try:
         return _target.read(root, path)
     except _target.NotThere:
+        if _target.link(root, path) is not None:
+            raise  # it is a link that leads nowhere, or out of the target, and nothing to be made anew
         return None
 
 
@@ -575,5 +577,3 @@ def _key_path(sshd: _sshd.Sshd, user: User) -> str:
     tokens = {"%%": "%", "%h": user.home, "%u": user.name, "%U": str(user.uid)}
     path = re.sub(r"%[%huU]", lambda match: tokens[match.group(0)], pattern)
     return os.path.normpath(path if path.startswith("/") else f"{user.home}/{path}").lstrip("/")
-
-

@@ -299,13 +299,13 @@ def _read(root: str, content: Content) -> None:
     for path in there(*_OS_RELEASE):
         content.os = content.os or _os_release(_text(root, path, 65536))
     if not content.os and release in _OLD_RELEASE:
-        content.os = _os({"pretty_name": _text(root, release, 65536).strip().split("\n")[0][:200]})
+        content.os = _os({"pretty_name": _text(root, release, 65536).strip().partition("\n")[0][:200]})
     if content.root:
         # One byte more than is used, so that it can be told that there was more. What is there and cannot be read is an error.
         content.fstab = _text(root, "etc/fstab", _fstab.LARGEST + 1, cut=True, lenient=False)
         content.crypttab = _text(root, "etc/crypttab", _fstab.LARGEST + 1, cut=True)
         content.mdadm = _text(root, "etc/mdadm/mdadm.conf", 65536) or _text(root, "etc/mdadm.conf", 65536)
-        content.hostname = _text(root, "etc/hostname", 4096).strip().split("\n")[0][:253]
+        content.hostname = _text(root, "etc/hostname", 4096).strip().partition("\n")[0][:253]
     try:
         if content.root:
             content.host_keys = _host_keys(root)

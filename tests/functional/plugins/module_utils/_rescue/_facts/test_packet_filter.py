@@ -43,7 +43,7 @@ A, R, D = _packet_filter.ACCEPTED, _packet_filter.REJECTED, _packet_filter.DROPP
 def test_verdicts(ruleset, expected):
     run = _command.Runner(timeout=20)
     verdicts, loaded = _packet_filter.ask(run, [SSH4, SSH6, ALT4], lambda: run(["nft", "-f", "-"], stdin=ruleset + "\n").rc,
-                                  interface="wan1", others=["vpn0"], addresses={4: "192.0.2.7"})
+                                          interface="wan1", others=["vpn0"], addresses={4: "192.0.2.7"})
     assert loaded == 0
     assert (verdicts[SSH4], verdicts[SSH6], verdicts[ALT4]) == expected
 

@@ -15,6 +15,7 @@ from ansible_collections.lifeboat.rescue.plugins.module_utils._errors import Bad
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue import _command
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._facts import _libcrypt
 from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._repairs import _base, _reset_root_password
+from ansible_collections.lifeboat.rescue.plugins.module_utils._rescue._target import NotThere
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMW4I49gXVW8BspmMJ0ITVCRCihNkC9tkYDKSvF9NfRa"
 TODAY = int(time.time() // 86400)
@@ -135,7 +136,7 @@ def test_shadow_is_restored_from_its_copy(root, now, code, options):
     (root / "etc/shadow-").chmod(0o640)
     result = fix(root, user="me", **options)
     assert codes(result)[0] == f"shadow.{code}" and done(result)[0].startswith("shadow restored from /etc/shadow-")
-    assert lines(root)[0] == GOOD.split("\n")[0] and (root / "etc/shadow").stat().st_mode & 0o777 == (0o640 if now is None else 0o644)
+    assert lines(root)[0] == GOOD.partition("\n")[0] and (root / "etc/shadow").stat().st_mode & 0o777 == (0o640 if now is None else 0o644)
     assert {line.split(":")[0] for line in lines(root) if line} == {"root", "me", "nobody", "hashed", "noshadow", "short"}
     [lost] = [finding for finding in result["findings"] if finding["code"] == "shadow.lost"]
     assert lost["evidence"] == {"users": ["nobody", "hashed", "noshadow", "short"], "restored_from": "/etc/shadow-"}
@@ -167,6 +168,14 @@ def test_line_ends_of_windows(root):
     result = fix(root, user="root", password="secret")
     assert codes(result)[0] == "shadow.crlf" and b"\r" not in (root / "etc/shadow").read_bytes()
     assert lines(root)[1:] == text.split("\n")[1:]
+
+
+def test_a_link_that_leads_nowhere_is_not_made_a_file(root):
+    (root / "etc/shadow").rename(root / "etc/shadow-")
+    (root / "etc/shadow").symlink_to("/nowhere/shadow")
+    with pytest.raises(NotThere):
+        fix(root, user="root", password="secret")
+    assert (root / "etc/shadow").is_symlink()
 
 
 def test_an_account_without_a_line(root):

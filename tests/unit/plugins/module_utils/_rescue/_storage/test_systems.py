@@ -29,7 +29,7 @@ class Btrfs(_command.Runner):
         if argv[2] == "get-default":
             return _command.Result(0, f"ID {self.default} {'(FS_TREE)' if self.default == 5 else 'gen 9 top level 5 path x'}\n", "")
         return _command.Result(0, "".join(f"ID {number} gen 9 top level 5 parent_uuid {'1-2' if parent else '-':36} path {path}\n"
-                                      for number, path, parent in self.parts), "")
+                                          for number, path, parent in self.parts), "")
 
 
 @pytest.mark.parametrize(("parts", "default", "roots", "expected"), [
