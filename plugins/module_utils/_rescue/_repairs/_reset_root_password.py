@@ -117,7 +117,7 @@ class ResetRootPassword(Repair):
         if shadow is None:
             return
         words = {"missing": "is missing", "damaged": "is damaged: it has a line of none of the users",
-                 "crlf": "has the line ends of Windows, which crypt(3)'s users take for a part of each line"}
+                 "crlf": "has the line ends of Windows, which glibc takes for a part of the last field"}
         if shadow.problem:
             yield Finding(f"shadow.{shadow.problem}", "no_login", f"The target's /etc/shadow {words[shadow.problem]}.",
                           {"restored_from": shadow.source})
